@@ -2,6 +2,14 @@
 const announcer = document.getElementById("announcer");
 let known = document.body.dataset.version;
 
+// The bare address shows the latest conversation. Once shown it stays, or a reply could go to another one.
+const shown = document.querySelector("#agent-composer [name=conversation]")?.value;
+if (shown && !new URLSearchParams(location.search).has("conversation")) {
+  const pinned = new URL(location.href);
+  pinned.searchParams.set("conversation", shown);
+  history.replaceState(null, "", pinned);
+}
+
 const scrollDown = () => {
   for (const list of document.querySelectorAll(".messages")) list.scrollTop = list.scrollHeight;
 };

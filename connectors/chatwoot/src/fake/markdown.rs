@@ -1,5 +1,5 @@
-//! The little of Markdown that notes use, as HTML that is safe whatever the text says: everything is escaped first, and
-//! only tags written here are added.
+//! The little of Markdown that notes use, as HTML that is safe whatever the text says: all of it is escaped, and the
+//! only tags are those written here.
 
 /// Renders bold, italics, code, links to http(s), mentions, list items and line breaks.
 pub(super) fn to_html(text: &str) -> String {
@@ -7,6 +7,12 @@ pub(super) fn to_html(text: &str) -> String {
     let mut in_list = false;
     let mut first = true;
     for line in text.lines() {
+        // A list ends its paragraph by itself.
+        if in_list && line.trim().is_empty() {
+            html.push_str("</ul>");
+            (in_list, first) = (false, true);
+            continue;
+        }
         let item = line.strip_prefix("- ").or_else(|| line.strip_prefix("* "));
         match (item.is_some(), in_list) {
             (true, false) => html.push_str("<ul>"),
@@ -112,6 +118,7 @@ mod tests {
         );
         assert_eq!(to_html("[@Jane](mention://user/8/Jane) hi"), "<span class=\"mention\">@Jane</span> hi");
         assert_eq!(to_html("a\n- b\n- c\nd"), "a<ul><li>b</li><li>c</li></ul>d");
+        assert_eq!(to_html("- b\n\nd\n\ne"), "<ul><li>b</li></ul>d<br><br>e");
     }
 
     #[test]

@@ -225,7 +225,7 @@ async fn page(Extract(fake): Fake, Query(choice): Query<Choice>) -> Response {
 /// The beginning of the last message that isn't an activity.
 fn preview(conversation: &Conversation) -> String {
     let last = conversation.messages.iter().rev().find(|message| message.direction != Direction::Activity);
-    let content = last.and_then(|message| message.content.as_deref()).unwrap_or_default();
+    let content = last.and_then(|message| message.content.as_deref()).unwrap_or_default().replace("**", "");
     let mut preview: String =
         content.chars().take(80).map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
     if content.chars().count() > 80 {
