@@ -433,6 +433,37 @@ async fn nothing_is_minted_that_would_open_more_than_one_room_for_more_than_a_da
 }
 
 #[tokio::test]
+async fn an_rsa_key_signs_with_its_id_in_the_header() {
+    use aws_lc_rs::{
+        encoding::AsDer as _,
+        rsa::{KeyPair, KeySize},
+        signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey},
+    };
+    use base64::Engine as _;
+
+    let server = Server::start().await;
+    let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let private = base64::engine::general_purpose::STANDARD.encode(key.as_der().unwrap().as_ref());
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{private}\n-----END PRIVATE KEY-----\n");
+    let mut settings = server.settings();
+    settings.signing = Signing::Rs256 { key_id: "2026-11".to_owned(), private_key_pem: pem.into() };
+    let link = TokenMinter::new(&settings)
+        .unwrap()
+        .mint(ROOM, &guest(), start(), start() + TimeDelta::minutes(1))
+        .unwrap();
+    let token = link.token.expose_secret();
+    assert_eq!(segment(token, 0), json!({"alg": "RS256", "typ": "JWT", "kid": "2026-11"}));
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public_key().as_ref());
+    public.verify(signed.as_bytes(), &base64_of_the_tests::decode(signature)).unwrap();
+    assert_eq!(
+        server.refusal(token).await.as_deref(),
+        Some("Invalid or incorrect alg"),
+        "the double takes HS256"
+    );
+}
+
+#[tokio::test]
 async fn a_link_names_its_room_under_the_base_and_keeps_its_token_out_of_debug_output() {
     let server = Server::start().await;
     let mut settings = server.settings();

@@ -296,13 +296,18 @@ impl MatrixClient {
         self.unless_forbidden(answer, room, user, &[Membership::Invite, Membership::Join]).await
     }
 
-    /// Removes `user`, who may come back where the room lets them. Who isn't in the room is a success.
+    /// Removes `user`, who may come back where the room lets them. Who isn't in the room is a success. The bot doesn't
+    /// remove itself: it would be out of its own room, and nobody could let it in again.
     pub async fn kick(
         &self,
         room: &RoomId,
         user: &UserId,
         reason: Option<&str>,
     ) -> Result<(), ConnectorError> {
+        if *user == self.sender {
+            let message = "the bot doesn't remove itself from a room";
+            return Err(ConnectorError::new(ErrorKind::Permanent, SERVICE, message));
+        }
         let answer: Result<Value, _> =
             self.post(&["rooms", room.as_str(), "kick"], &target(user, reason)).await;
         self.unless_forbidden(answer, room, user, &[Membership::Leave, Membership::Ban]).await

@@ -100,6 +100,7 @@ impl FakeJitsi {
             .route("/sessions", get(sessions))
             .route("/_double/style.css", get(style))
             .route("/_double/reload.js", get(script))
+            .route("/favicon.ico", get(StatusCode::NO_CONTENT))
             .route("/_double/people/{room}", get(people))
             .route("/_double/left", get(left))
             .route("/{room}", get(room))

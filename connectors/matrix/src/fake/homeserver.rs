@@ -12,6 +12,8 @@ use crate::appservice::ClientEvent;
 
 /// What a room keeps of its messages. State events stay for ever.
 const KEPT_EVENTS: usize = 1_000;
+/// Synapse 1.163's default.
+const DEFAULT_ROOM_VERSION: &str = "12";
 /// Events that wait for an application service that never comes.
 const KEPT_QUEUE: usize = 10_000;
 /// Synapse puts at most this many events into one transaction.
@@ -263,7 +265,7 @@ impl Homeserver {
         creator: &str,
         request: CreateRoom,
     ) -> Result<String, MatrixError> {
-        let version = request.room_version.unwrap_or_else(|| "11".to_owned());
+        let version = request.room_version.unwrap_or_else(|| DEFAULT_ROOM_VERSION.to_owned());
         if !matches!(version.as_str(), "10" | "11" | "12") {
             return Err(error(
                 400,
@@ -431,20 +433,34 @@ impl Homeserver {
         match known.membership(user) {
             Some("join") => return Err(error(403, "M_FORBIDDEN", format!("{user} is already in the room."))),
             Some("ban") => return Err(error(403, "M_FORBIDDEN", format!("{user} is banned from the room"))),
-            // Synapse answers a repeated invitation with success and makes no new event.
-            Some("invite") => return Ok(()),
             _ => {}
         }
         if known.power_of(sender) < known.needed_power("invite", 0) {
             return Err(error(403, "M_FORBIDDEN", "You don't have permission to invite users"));
         }
         let content = self.member_content(user, "invite", reason);
+        // The very same invitation makes no new event; one with another reason does.
+        let repeated = self
+            .rooms
+            .get(room)
+            .and_then(|known| known.state("m.room.member", user))
+            .is_some_and(|known| known.content == content && known.sender.as_str() == sender);
+        if repeated {
+            return Ok(());
+        }
         self.append(origin, room, NewEvent::member(sender, user, content))?;
         Ok(())
     }
 
     pub fn join(&mut self, origin: &EventOrigin<'_>, user: &str, room: &str) -> Result<(), MatrixError> {
-        let known = self.room(room)?;
+        // A room that isn't known here might be one of another homeserver: there is just nobody to ask.
+        let known = self.room(room).map_err(|_| {
+            error(
+                404,
+                "M_UNKNOWN",
+                "Can't join remote room because no servers that are in the room have been provided.",
+            )
+        })?;
         let public = known.text_of("m.room.join_rules", "join_rule") == Some("public");
         match known.membership(user) {
             Some("join") => return Ok(()),
@@ -469,6 +485,10 @@ impl Homeserver {
         let known = self.joined_room(room, sender)?;
         if !matches!(known.membership(user), Some("join" | "invite")) {
             return Err(error(403, "M_FORBIDDEN", "The target user is not in the room"));
+        }
+        // To remove oneself is to leave.
+        if sender == user {
+            return self.leave(origin, user, room);
         }
         if known.power_of(sender) < known.needed_power("kick", 50)
             || known.power_of(user) >= known.power_of(sender)

@@ -33,6 +33,7 @@ pub(super) fn router(double: &Arc<FakeMatrix>) -> Router {
         .route("/write", post(write))
         .route("/_double/style.css", get(style))
         .route("/_double/reload.js", get(script))
+        .route("/favicon.ico", get(StatusCode::NO_CONTENT))
         .layer(middleware::from_fn(guard))
         .with_state(Arc::clone(double))
 }
@@ -333,7 +334,7 @@ async fn write(State(double): State<Arc<FakeMatrix>>, Form(form): Form<WriteForm
             return error.into_response();
         }
     }
-    let mut query = url::form_urlencoded::Serializer::new("/?".to_owned());
+    let mut query = url::form_urlencoded::Serializer::for_suffix("/?".to_owned(), 2);
     query.append_pair("room", &form.room).append_pair("as", &form.writer);
     Redirect::to(&query.finish()).into_response()
 }
