@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    FakeKeycloak, error, oidc, plain_error,
+    FakeKeycloak, claims, error, oidc, plain_error,
     realm::{Client, Directory, GroupRecord, UserRecord},
 };
 
@@ -91,7 +91,7 @@ impl FakeKeycloak {
             .client_roles
             .get("realm-management")
             .filter(|_| client.is_some_and(|client| client.full_scope_allowed))
-            .map(|roles| oidc::with_composites(roles).into_iter().map(ToOwned::to_owned).collect())
+            .map(|roles| claims::with_composites(roles).into_iter().map(ToOwned::to_owned).collect())
             .unwrap_or_default();
         Ok(Caller(roles))
     }

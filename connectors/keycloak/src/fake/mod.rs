@@ -11,10 +11,14 @@
 //! Never part of a production build, and only ever to be bound to loopback: whoever reaches it is whoever they like.
 
 mod admin;
+mod authorize;
+mod claims;
 mod keys;
 mod oidc;
 mod pages;
 mod realm;
+mod session;
+mod token;
 
 use std::{
     collections::BTreeMap,

@@ -18,7 +18,7 @@ main{width:100%;max-width:27rem;background:var(--card);border:1px solid var(--li
 @media(max-width:30rem){body{padding:.75rem;place-items:start}main{padding:1.25rem}}\
 h1{font-size:1.5rem;line-height:1.25;margin:0 0 .5rem}\
 p{margin:0 0 1rem;color:var(--quiet)}\
-ul{list-style:none;margin:1.25rem 0;padding:0;display:grid;gap:.5rem}\
+ul{list-style:none;margin:1.25rem 0 0;padding:0;display:grid;gap:.5rem}\
 button{width:100%;display:grid;grid-template-columns:2.5rem 1fr;column-gap:.75rem;align-items:center;text-align:left;font:inherit;color:inherit;background:none;border:1px solid var(--line);border-radius:.75rem;padding:.625rem .75rem;cursor:pointer}\
 button:hover{background:var(--hover);border-color:var(--accent)}\
 button:focus-visible{outline:3px solid var(--accent);outline-offset:2px}\
