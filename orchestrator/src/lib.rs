@@ -1,1 +1,36 @@
-//! Chancery.
+//! Chancery: the orchestration control plane of a suite of open-source tools. It owns approvals, the audit trail,
+//! consultations and the webhook fan-in, and coordinates Keycloak, Chatwoot, Matrix and Jitsi through connector crates.
+//!
+//! A slice for each feature stands on a small kernel; docs/ARCHITECTURE.md walks through both.
+
+// The kernel.
+pub mod app;
+pub mod audit;
+pub mod auth;
+pub mod clock;
+pub mod config;
+pub mod crypto;
+pub mod db;
+pub mod directory;
+pub mod http;
+pub mod ids;
+pub mod jobs;
+pub mod lifecycle;
+pub mod realtime;
+pub mod telemetry;
+pub mod tools;
+
+// The slices.
+pub mod approvals;
+pub mod consultations;
+pub mod conversations;
+pub mod inbox;
+pub mod tenants;
+
+pub mod pages;
+
+pub mod cli;
+#[cfg(feature = "demo")]
+pub mod demo;
+#[cfg(feature = "testing")]
+pub mod testing;

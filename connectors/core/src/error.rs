@@ -39,7 +39,15 @@ pub struct ConnectorError {
 impl ConnectorError {
     /// An error of this kind without a status or a cause.
     pub fn new(kind: ErrorKind, service: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, service, status: None, code: None, retry_after: None, message: message.into(), source: None }
+        Self {
+            kind,
+            service,
+            status: None,
+            code: None,
+            retry_after: None,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// The same error with its cause.

@@ -32,7 +32,11 @@ impl<T: Serialize + DeserializeOwned> StateFile<T> {
     /// # Errors
     /// Where the file can't be read, is not such a state, or can't be written.
     pub fn open(path: &Path, initial: impl FnOnce() -> T) -> Result<Self, FakeStateError> {
-        let error = |action, source: Box<dyn std::error::Error + Send + Sync>| FakeStateError { path: path.to_owned(), action, source };
+        let error = |action, source: Box<dyn std::error::Error + Send + Sync>| FakeStateError {
+            path: path.to_owned(),
+            action,
+            source,
+        };
         let value = match std::fs::read(path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| error("read", Box::new(source)))?,
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => initial(),
@@ -55,7 +59,11 @@ impl<T: Serialize + DeserializeOwned> StateFile<T> {
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, FakeStateError> {
         let mut value = self.lock();
         let result = change(&mut value);
-        self.write(&value).map_err(|source| FakeStateError { path: self.path.clone(), action: "written", source })?;
+        self.write(&value).map_err(|source| FakeStateError {
+            path: self.path.clone(),
+            action: "written",
+            source,
+        })?;
         Ok(result)
     }
 
@@ -67,8 +75,7 @@ impl<T: Serialize + DeserializeOwned> StateFile<T> {
         let directory = self.path.parent().unwrap_or_else(|| Path::new("."));
         std::fs::create_dir_all(directory)?;
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        serde_json::to_writer_pretty(&mut file, value)?;
-        file.flush()?;
+        file.write_all(&serde_json::to_vec(value)?)?;
         file.persist(&self.path)?;
         Ok(())
     }
@@ -78,6 +85,10 @@ impl<T: Serialize + DeserializeOwned> StateFile<T> {
 ///
 /// # Errors
 /// Where accepting connections fails.
-pub async fn serve(router: axum::Router, listener: tokio::net::TcpListener, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+pub async fn serve(
+    router: axum::Router,
+    listener: tokio::net::TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
     axum::serve(listener, router).with_graceful_shutdown(stop).await
 }

@@ -31,7 +31,11 @@ pub struct HttpClient {
 
 impl std::fmt::Debug for HttpClient {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("HttpClient").field("service", &self.service).field("base", &self.base.as_str()).finish_non_exhaustive()
+        formatter
+            .debug_struct("HttpClient")
+            .field("service", &self.service)
+            .field("base", &self.base.as_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,8 +62,14 @@ impl HttpClientBuilder {
     /// # Errors
     /// Where the value can't stand in a header.
     pub fn secret_header(mut self, name: HeaderName, value: &str) -> Result<Self, ConnectorError> {
-        let mut value = HeaderValue::from_str(value)
-            .map_err(|error| ConnectorError::new(ErrorKind::Misconfigured, self.service, format!("the value for {name} can't stand in a header")).with_source(error))?;
+        let mut value = HeaderValue::from_str(value).map_err(|error| {
+            ConnectorError::new(
+                ErrorKind::Misconfigured,
+                self.service,
+                format!("the value for {name} can't stand in a header"),
+            )
+            .with_source(error)
+        })?;
         value.set_sensitive(true);
         self.headers.insert(name, value);
         Ok(self)
@@ -77,15 +87,30 @@ impl HttpClientBuilder {
             .no_proxy()
             .user_agent(concat!("chancery/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| ConnectorError::new(ErrorKind::Misconfigured, self.service, "the HTTP client can't be set up").with_source(error))?;
-        Ok(HttpClient { service: self.service, base: self.base, client, headers: self.headers, answer_cap: self.answer_cap })
+            .map_err(|error| {
+                ConnectorError::new(ErrorKind::Misconfigured, self.service, "the HTTP client can't be set up")
+                    .with_source(error)
+            })?;
+        Ok(HttpClient {
+            service: self.service,
+            base: self.base,
+            client,
+            headers: self.headers,
+            answer_cap: self.answer_cap,
+        })
     }
 }
 
 impl HttpClient {
     /// A client for the tool `service` at `base`.
     pub fn builder(service: &'static str, base: Url) -> HttpClientBuilder {
-        HttpClientBuilder { service, base, deadline: DEFAULT_DEADLINE, headers: HeaderMap::new(), answer_cap: DEFAULT_ANSWER_CAP }
+        HttpClientBuilder {
+            service,
+            base,
+            deadline: DEFAULT_DEADLINE,
+            headers: HeaderMap::new(),
+            answer_cap: DEFAULT_ANSWER_CAP,
+        }
     }
 
     /// The base URL.
@@ -100,7 +125,9 @@ impl HttpClient {
     pub fn url(&self, segments: &[&str]) -> Result<Url, ConnectorError> {
         let mut url = self.base.clone();
         url.path_segments_mut()
-            .map_err(|()| ConnectorError::new(ErrorKind::Misconfigured, self.service, "the base URL can't have a path"))?
+            .map_err(|()| {
+                ConnectorError::new(ErrorKind::Misconfigured, self.service, "the base URL can't have a path")
+            })?
             .pop_if_empty()
             .extend(segments);
         Ok(url)
@@ -110,7 +137,12 @@ impl HttpClient {
     ///
     /// # Errors
     /// See [`ErrorKind`].
-    pub async fn get<T: DeserializeOwned>(&self, segments: &[&str], query: &[(&str, &str)], bearer: Option<&str>) -> Result<T, ConnectorError> {
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        bearer: Option<&str>,
+    ) -> Result<T, ConnectorError> {
         self.call(Method::GET, segments, query, bearer, Body::Empty).await
     }
 
@@ -118,7 +150,12 @@ impl HttpClient {
     ///
     /// # Errors
     /// See [`ErrorKind`].
-    pub async fn post<T: DeserializeOwned>(&self, segments: &[&str], body: &impl Serialize, bearer: Option<&str>) -> Result<T, ConnectorError> {
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        body: &impl Serialize,
+        bearer: Option<&str>,
+    ) -> Result<T, ConnectorError> {
         let body = self.json(body)?;
         self.call(Method::POST, segments, &[], bearer, body).await
     }
@@ -142,7 +179,11 @@ impl HttpClient {
     ///
     /// # Errors
     /// See [`ErrorKind`].
-    pub async fn delete<T: DeserializeOwned>(&self, segments: &[&str], bearer: Option<&str>) -> Result<T, ConnectorError> {
+    pub async fn delete<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        bearer: Option<&str>,
+    ) -> Result<T, ConnectorError> {
         self.call(Method::DELETE, segments, &[], bearer, Body::Empty).await
     }
 
@@ -150,14 +191,19 @@ impl HttpClient {
     ///
     /// # Errors
     /// See [`ErrorKind`].
-    pub async fn post_form<T: DeserializeOwned>(&self, segments: &[&str], form: &[(&str, &str)]) -> Result<T, ConnectorError> {
+    pub async fn post_form<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        form: &[(&str, &str)],
+    ) -> Result<T, ConnectorError> {
         self.call(Method::POST, segments, &[], None, Body::Form(form)).await
     }
 
     fn json<'a>(&self, body: &impl Serialize) -> Result<Body<'a>, ConnectorError> {
-        serde_json::to_value(body)
-            .map(Body::Json)
-            .map_err(|error| ConnectorError::new(ErrorKind::Permanent, self.service, "the request can't be written as JSON").with_source(error))
+        serde_json::to_value(body).map(Body::Json).map_err(|error| {
+            ConnectorError::new(ErrorKind::Permanent, self.service, "the request can't be written as JSON")
+                .with_source(error)
+        })
     }
 
     async fn call<T: DeserializeOwned>(
@@ -173,7 +219,11 @@ impl HttpClient {
             url.query_pairs_mut().extend_pairs(query);
         }
         let safe = method.is_safe();
-        let mut request = self.client.request(method.clone(), url).headers(self.headers.clone()).header(header::ACCEPT, "application/json");
+        let mut request = self
+            .client
+            .request(method.clone(), url)
+            .headers(self.headers.clone())
+            .header(header::ACCEPT, "application/json");
         if let Some(bearer) = bearer {
             request = request.bearer_auth(bearer);
         }
@@ -211,7 +261,11 @@ impl HttpClient {
         while let Some(chunk) = response.chunk().await.map_err(|error| self.transport_error(error, safe))? {
             if bytes.len() + chunk.len() > self.answer_cap {
                 let kind = if safe { ErrorKind::Misconfigured } else { ErrorKind::Ambiguous };
-                return Err(ConnectorError::new(kind, self.service, format!("the answer is larger than {} bytes", self.answer_cap)));
+                return Err(ConnectorError::new(
+                    kind,
+                    self.service,
+                    format!("the answer is larger than {} bytes", self.answer_cap),
+                ));
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -247,10 +301,26 @@ impl HttpClient {
             300..=399 => ErrorKind::Misconfigured,
             _ => ErrorKind::Permanent,
         };
-        let code = known.errcode.or_else(|| known.error.as_ref().and_then(|error| error.as_str()).map(|error| error.chars().take(200).collect()));
+        let code = known.errcode.or_else(|| {
+            known
+                .error
+                .as_ref()
+                .and_then(|error| error.as_str())
+                .map(|error| error.chars().take(200).collect())
+        });
         let asked = known.retry_after_ms.map(Duration::from_millis);
-        let message = code.as_ref().map_or_else(|| format!("answered {status}"), |code| format!("answered {status} ({code})"));
-        ConnectorError { kind, service: self.service, status: Some(status.as_u16()), code, retry_after: retry_after.max(asked), message, source: None }
+        let message = code
+            .as_ref()
+            .map_or_else(|| format!("answered {status}"), |code| format!("answered {status} ({code})"));
+        ConnectorError {
+            kind,
+            service: self.service,
+            status: Some(status.as_u16()),
+            code,
+            retry_after: retry_after.max(asked),
+            message,
+            source: None,
+        }
     }
 }
 

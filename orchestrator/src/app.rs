@@ -1,0 +1,180 @@
+//! The application: everything a handler or a job needs, put together once.
+
+use std::{ops::Deref, sync::Arc};
+
+use connector_keycloak::{KeycloakAdmin, KeycloakSettings};
+use tokio::sync::Notify;
+
+use crate::{
+    approvals,
+    auth::{keys::Keys, oidc::OpenIdClient, session::Sessions},
+    clock::SharedClock,
+    config::{Config, ConfigError},
+    conversations,
+    crypto::{CryptoError, MasterKey},
+    db::{ConnectError, Database},
+    directory::{Directory, Reconciler},
+    ids::SharedIds,
+    inbox::Processor,
+    jobs::{Registry, Worker},
+    lifecycle::Lifecycle,
+    realtime::Hub,
+    tools::{Tools, ToolsError},
+};
+
+/// Why the application can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] ConnectError),
+    /// The master key.
+    #[error(transparent)]
+    MasterKey(#[from] CryptoError),
+    /// A tool.
+    #[error(transparent)]
+    Tools(#[from] ToolsError),
+    /// Keycloak's connector.
+    #[error(transparent)]
+    Keycloak(#[from] connector_core::ConnectorError),
+    /// An HTTP client.
+    #[error("the HTTP client can't be set up")]
+    Http(#[from] reqwest::Error),
+}
+
+/// What [`AppState`] shares.
+#[derive(Debug)]
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// Time.
+    pub clock: SharedClock,
+    /// Ids and randomness.
+    pub ids: SharedIds,
+    /// The two doors to the database.
+    pub database: Database,
+    /// Seals secrets at rest.
+    pub master_key: MasterKey,
+    /// The issuer of tokens.
+    pub issuer: String,
+    /// Keycloak's signing keys.
+    pub keys: Arc<Keys>,
+    /// Sign-in.
+    pub openid: OpenIdClient,
+    /// Who is signed in.
+    pub sessions: Sessions,
+    /// The mirror of Keycloak.
+    pub directory: Directory,
+    /// The tenants' event streams.
+    pub hub: Hub,
+    /// The tools.
+    pub tools: Tools,
+    /// The shell's texts and assets.
+    pub ui: shell_ui::Ui,
+    /// Starting and stopping.
+    pub lifecycle: Lifecycle,
+    /// Woken when the inbox has accepted something.
+    pub inbox_grown: Notify,
+    /// What the start page shows; none but in the demo.
+    pub start_page: Option<Arc<crate::pages::StartPage>>,
+}
+
+/// The application's state, cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AppState(Arc<App>);
+
+impl Deref for AppState {
+    type Target = App;
+
+    fn deref(&self) -> &App {
+        &self.0
+    }
+}
+
+/// What comes from outside, so that tests are exact.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// Time.
+    pub clock: SharedClock,
+    /// Ids and randomness.
+    pub ids: SharedIds,
+    /// Starting and stopping.
+    pub lifecycle: Lifecycle,
+    /// What the start page shows; none but in the demo.
+    pub start_page: Option<Arc<crate::pages::StartPage>>,
+}
+
+impl AppState {
+    /// Connects to the database and puts the application together. Keycloak and the tools needn't be up.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
+        config.validate_for_serving()?;
+        let Environment { clock, ids, lifecycle, start_page } = environment;
+        let master_key = MasterKey::read(&config.crypto.key_file)?;
+        let tools = Tools::connect(&config)?;
+        let database = Database::connect(&config.database, Arc::clone(&clock), Arc::clone(&ids)).await?;
+        let issuer = config.keycloak.issuer()?;
+        let issuer_url = crate::config::parse_url("keycloak.url", &issuer)?;
+        let keys = Arc::new(Keys::new(issuer_url, Arc::clone(&clock)));
+        let openid = OpenIdClient::new(&config.keycloak, Arc::clone(&keys), Arc::clone(&clock), Arc::clone(&ids))?;
+        let settings = KeycloakSettings {
+            url: config.keycloak.base()?,
+            realm: config.keycloak.realm.clone(),
+            client_id: config.keycloak.sync_client_id.clone(),
+            client_secret: config.keycloak.sync_client_secret.clone(),
+        };
+        let keycloak = Arc::new(KeycloakAdmin::new(settings, Arc::clone(&clock))?);
+        let directory = Directory::new(database.clone(), keycloak, config.keycloak.audience.clone(), Arc::clone(&clock));
+        let hub = Hub::start(database.clone(), lifecycle.soft.clone());
+        let sessions = Sessions::new(&config.session, Arc::clone(&clock), Arc::clone(&ids));
+        let ui = shell_ui::Ui::new(&config.http.assets_url);
+        Ok(Self(Arc::new(App {
+            config,
+            clock,
+            ids,
+            database,
+            master_key,
+            issuer,
+            keys,
+            openid,
+            sessions,
+            directory,
+            hub,
+            tools,
+            ui,
+            lifecycle,
+            inbox_grown: Notify::new(),
+            start_page,
+        })))
+    }
+
+    /// The handlers of all jobs.
+    pub fn registry() -> Registry {
+        conversations::handlers(approvals::handlers(Registry::default()))
+    }
+
+    /// The worker of the queue.
+    pub fn worker(&self) -> Worker {
+        Worker::new(self.clone(), Self::registry())
+    }
+
+    /// The processor of the inbox.
+    pub fn processor(&self) -> Processor {
+        Processor::new(self.clone())
+    }
+
+    /// Starts what runs beside the requests: jobs, the inbox, and comparing with Keycloak.
+    pub fn spawn_background(&self) {
+        let slots = self.config.jobs.workers;
+        self.lifecycle.spawn(self.worker().run(slots));
+        self.lifecycle.spawn(self.processor().run(slots));
+        self.lifecycle.spawn(self.database.clone().listen_to_replicas(self.lifecycle.soft.clone()));
+        let reconciler = Reconciler::new(self.directory.clone(), self.config.reconcile_period());
+        self.lifecycle.spawn(reconciler.run(self.lifecycle.soft.clone()));
+    }
+}

@@ -1,0 +1,216 @@
+//! What follows from a change: a private note in the conversation, a notice to the team, and the expiry on time.
+
+use async_trait::async_trait;
+use connector_chatwoot::NewNote;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    model::{Approval, ApprovalStatus},
+    service::{self, ApprovalError},
+    store,
+};
+use crate::{
+    app::AppState,
+    audit::{self, Change},
+    db::TenantTx,
+    ids::ApprovalId,
+    jobs::{Effect, Handler, Job, JobError, Registry, enqueue},
+    tenants,
+};
+
+const EXPIRE: &str = "approvals.expire";
+const NOTE: &str = "approvals.note";
+const NOTICE: &str = "approvals.notice";
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct About {
+    approval_id: ApprovalId,
+}
+
+/// The handlers of this slice's jobs.
+pub fn handlers(registry: Registry) -> Registry {
+    registry.with(EXPIRE, Expire).with(NOTE, Note).with(NOTICE, Notice)
+}
+
+/// A note or a notice is about one state of an approval: repeated, it is the same.
+fn effect_key(approval: &Approval) -> String {
+    format!("{}:{}", approval.id, approval.status.as_str())
+}
+
+pub(super) async fn enqueue_for_request(tx: &mut TenantTx, approval: &Approval) -> Result<(), sqlx::Error> {
+    if let Some(at) = approval.expires_at {
+        enqueue(tx, EXPIRE, &approval.id.to_string(), &About { approval_id: approval.id }, Some(at)).await?;
+    }
+    enqueue_effects(tx, approval).await
+}
+
+pub(super) async fn enqueue_for_outcome(tx: &mut TenantTx, approval: &Approval) -> Result<(), sqlx::Error> {
+    enqueue_effects(tx, approval).await
+}
+
+async fn enqueue_effects(tx: &mut TenantTx, approval: &Approval) -> Result<(), sqlx::Error> {
+    let (key, about) = (effect_key(approval), About { approval_id: approval.id });
+    if is_from_chatwoot(approval) {
+        enqueue(tx, NOTE, &key, &about, None).await?;
+    }
+    enqueue(tx, NOTICE, &key, &about, None).await
+}
+
+pub(super) async fn cancel_expiry(tx: &mut TenantTx, approval: &Approval) -> Result<(), sqlx::Error> {
+    if approval.expires_at.is_some() && approval.status != ApprovalStatus::Expired {
+        crate::jobs::cancel(tx, EXPIRE, &approval.id.to_string()).await?;
+    }
+    Ok(())
+}
+
+fn is_from_chatwoot(approval: &Approval) -> bool {
+    // Only what came through our mirror: a caller of the API could name any conversation.
+    approval.conversation_id.is_some() && approval.source.as_ref().is_some_and(|source| source.service == "chatwoot")
+}
+
+/// The approval that a job is about, in the state that it was enqueued for.
+async fn subject(state: &AppState, job: &Job) -> Result<Option<(Approval, ApprovalStatus)>, JobError> {
+    let about: About = job.read()?;
+    let mut tx = state.database.worker_tx(job.tenant).await?;
+    let Some(approval) = store::find(&mut tx, &[job.tenant], about.approval_id).await? else { return Ok(None) };
+    let told = job.key.rsplit(':').next().unwrap_or_default();
+    let status = [
+        ApprovalStatus::Pending,
+        ApprovalStatus::Approved,
+        ApprovalStatus::Rejected,
+        ApprovalStatus::Cancelled,
+        ApprovalStatus::Expired,
+    ]
+    .into_iter()
+    .find(|status| status.as_str() == told)
+    .ok_or_else(|| JobError::Permanent("the key names no status".to_owned()))?;
+    Ok(Some((approval, status)))
+}
+
+fn link(state: &AppState, approval: &Approval) -> String {
+    let path = format!("/app/t/{}/approvals/{}", approval.tenant_id, approval.id);
+    state.config.http.public_url.join(&path).map_or(path, String::from)
+}
+
+fn requester(approval: &Approval) -> &str {
+    approval.requested_by_name.as_deref().unwrap_or("Somebody")
+}
+
+fn approver(approval: &Approval) -> &str {
+    approval.approved_by_name.as_deref().unwrap_or("Somebody")
+}
+
+/// One sentence on what happened, without markup.
+fn sentence(approval: &Approval, status: ApprovalStatus) -> String {
+    match status {
+        ApprovalStatus::Pending => format!("{} asks for a decision", requester(approval)),
+        ApprovalStatus::Approved => format!("Approved by {}", approver(approval)),
+        ApprovalStatus::Rejected => format!("Rejected by {}", approver(approval)),
+        ApprovalStatus::Cancelled => format!("Taken back by {}", requester(approval)),
+        ApprovalStatus::Expired => "Expired without a decision".to_owned(),
+    }
+}
+
+/// Markdown takes people's words literally: as a quotation, and without links of their making.
+fn quoted(text: &str) -> String {
+    text.lines().map(|line| format!("> {}", line.replace('[', "\\[").replace('<', "\\<"))).collect::<Vec<_>>().join("\n")
+}
+
+struct Note;
+
+#[async_trait]
+impl Handler for Note {
+    async fn run(&self, state: &AppState, job: &Job) -> Result<Effect, JobError> {
+        let Some(chatwoot) = &state.tools.chatwoot else { return Ok(Effect::Nothing) };
+        let Some((approval, status)) = subject(state, job).await? else { return Ok(Effect::Nothing) };
+        let Some(source) = &approval.source else { return Ok(Effect::Nothing) };
+        let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<i64>().ok());
+        let (Some(account), Some(conversation)) = (number(&source.account), number(&source.conversation)) else {
+            return Err(JobError::Permanent("the source names no conversation".to_owned()));
+        };
+        let mut content = format!("**{}**: {}", sentence(&approval, status), approval.title.replace('[', "\\[").replace('<', "\\<"));
+        if let Some(comment) = approval.comment.as_deref().filter(|_| status != ApprovalStatus::Pending) {
+            content.push_str("\n\n");
+            content.push_str(&quoted(comment));
+        }
+        content.push_str(&format!("\n\n[Open in Chancery]({})", link(state, &approval)));
+        // The same marker on each attempt: what was posted before a crash is found, not posted again.
+        let source_id = format!("chancery:{}:{}", approval.id, status.as_str());
+        let note = NewNote { content, source_id, content_attributes: serde_json::Map::new() };
+        let message = chatwoot.account(account)?.ensure_private_note(conversation, &note).await?;
+
+        let mut tx = state.database.worker_tx(job.tenant).await?;
+        let change = Change {
+            action: "approval.note_posted",
+            resource: "approval",
+            resource_id: approval.id.to_string(),
+            old_values: None,
+            new_values: Some(json!({ "service": "chatwoot", "conversation": conversation, "message": message.id, "status": status })),
+            metadata: None,
+        };
+        audit::record(&mut tx, change).await?;
+        job.complete(&mut tx).await?;
+        tx.commit().await?;
+        Ok(Effect::Committed)
+    }
+}
+
+struct Notice;
+
+#[async_trait]
+impl Handler for Notice {
+    async fn run(&self, state: &AppState, job: &Job) -> Result<Effect, JobError> {
+        let Some(matrix) = &state.tools.matrix else { return Ok(Effect::Nothing) };
+        let Some((approval, status)) = subject(state, job).await? else { return Ok(Effect::Nothing) };
+        let mut tx = state.database.worker_tx(job.tenant).await?;
+        let tenant = tenants::find(&mut tx, job.tenant).await?;
+        drop(tx);
+        let Some(tenant) = tenant else { return Ok(Effect::Nothing) };
+        let room = matrix.approvals_room(&tenant).await?;
+        let (what, link) = (sentence(&approval, status), link(state, &approval));
+        let body = format!("{what}: {} {link}", approval.title);
+        let formatted = format!(
+            "<strong>{}</strong>: <a href=\"{}\">{}</a>",
+            connector_matrix::escape_html(&what),
+            connector_matrix::escape_html(&link),
+            connector_matrix::escape_html(&approval.title)
+        );
+        // The homeserver knows a transaction id again: one notice, however often it is sent.
+        let transaction = format!("chancery-{}", job.id);
+        let event = matrix.client.send_notice(&room, &transaction, &body, Some(&formatted)).await?;
+
+        let mut tx = state.database.worker_tx(job.tenant).await?;
+        let change = Change {
+            action: "approval.notice_sent",
+            resource: "approval",
+            resource_id: approval.id.to_string(),
+            old_values: None,
+            new_values: Some(json!({ "service": "matrix", "room": room.as_str(), "event": event.as_str(), "status": status })),
+            metadata: None,
+        };
+        audit::record(&mut tx, change).await?;
+        job.complete(&mut tx).await?;
+        tx.commit().await?;
+        Ok(Effect::Committed)
+    }
+}
+
+struct Expire;
+
+#[async_trait]
+impl Handler for Expire {
+    async fn run(&self, state: &AppState, job: &Job) -> Result<Effect, JobError> {
+        let about: About = job.read()?;
+        let mut tx = state.database.worker_tx(job.tenant).await?;
+        job.complete(&mut tx).await?;
+        match service::expire(&mut tx, job.tenant, about.approval_id).await {
+            Ok(_) => {}
+            Err(ApprovalError::Database(error)) => return Err(JobError::Database(error)),
+            Err(error) => return Err(JobError::Permanent(error.to_string())),
+        }
+        tx.commit().await?;
+        Ok(Effect::Committed)
+    }
+}

@@ -1,0 +1,22 @@
+//! Approvals: somebody asks, somebody else decides, once.
+//!
+//! States: `pending` → `approved` | `rejected` (by an approver, never by who requested it) | `cancelled` (by who requested
+//! it) | `expired` (by a job, on time). All but `pending` are final.
+//!
+//! Invariants, each held by the database too: one decision (the row's lock and its version), never one's own, one pending
+//! approval of a conversation at a time; every change has its audit entry and its event in the same transaction.
+//!
+//! Surface: [`request`] for other slices, [`decide`] and [`cancel`]; `routes` (JSON), `jobs` (what follows from a change).
+
+mod jobs;
+mod model;
+mod routes;
+mod service;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use jobs::handlers;
+pub use model::{Approval, ApprovalFilter, ApprovalStatus, NewApproval, Outcome, Priority, Source, Verdict};
+pub use routes::{problem, router};
+pub use service::{ApprovalError, cancel, decide, find, has_another_decider, history_of_conversation, page, pending_of_conversation, request};

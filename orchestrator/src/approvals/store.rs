@@ -1,0 +1,295 @@
+use uuid::Uuid;
+
+use super::model::{Approval, ApprovalFilter, ApprovalStatus, NewApproval, Priority, Source};
+use crate::{
+    db::TenantTx,
+    ids::{ApprovalId, ConversationId, TenantId, UserId},
+};
+
+/// A row with the names of its people.
+struct Row {
+    id: Uuid,
+    tenant_id: Uuid,
+    title: String,
+    description: String,
+    status: ApprovalStatus,
+    requested_by: Uuid,
+    requested_by_name: Option<String>,
+    approved_by: Option<Uuid>,
+    approved_by_name: Option<String>,
+    priority: Priority,
+    comment: Option<String>,
+    metadata: serde_json::Value,
+    source_service: Option<String>,
+    source_account: Option<String>,
+    source_conversation: Option<String>,
+    source_message: Option<String>,
+    source_link: Option<String>,
+    conversation_id: Option<Uuid>,
+    consultation_requested: bool,
+    expires_at: Option<chrono::DateTime<chrono::Utc>>,
+    version: i64,
+    created_at: chrono::DateTime<chrono::Utc>,
+    updated_at: chrono::DateTime<chrono::Utc>,
+    decided_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+impl From<Row> for Approval {
+    fn from(row: Row) -> Self {
+        let source = row.source_service.map(|service| Source {
+            service,
+            account: row.source_account,
+            conversation: row.source_conversation,
+            message: row.source_message,
+            link: row.source_link,
+        });
+        Self {
+            id: ApprovalId(row.id),
+            tenant_id: TenantId(row.tenant_id),
+            title: row.title,
+            description: row.description,
+            status: row.status,
+            requested_by: UserId(row.requested_by),
+            requested_by_name: row.requested_by_name,
+            approved_by: row.approved_by.map(UserId),
+            approved_by_name: row.approved_by_name,
+            priority: row.priority,
+            comment: row.comment,
+            metadata: row.metadata,
+            source,
+            conversation_id: row.conversation_id.map(ConversationId),
+            consultation_requested: row.consultation_requested,
+            expires_at: row.expires_at,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            decided_at: row.decided_at,
+        }
+    }
+}
+
+/// What became of an insertion.
+pub(super) enum Inserted {
+    Approval(Box<Approval>),
+    /// The conversation has this pending approval already.
+    AlreadyPending(ApprovalId),
+}
+
+pub(super) async fn insert(tx: &mut TenantTx, tenant: TenantId, requested_by: UserId, new: NewApproval) -> Result<Inserted, sqlx::Error> {
+    let (id, now) = (ApprovalId(tx.new_id()), tx.now());
+    let source = new.source.as_ref();
+    let inserted = sqlx::query!(
+        "INSERT INTO approvals (tenant_id, id, title, description, priority, requested_by, metadata, source_service, source_account,
+                                source_conversation, source_message, source_link, conversation_id, consultation_requested, expires_at,
+                                created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16)
+         ON CONFLICT (tenant_id, source_service, source_account, source_conversation)
+             WHERE status = 'pending' AND source_conversation IS NOT NULL DO NOTHING",
+        tenant.0,
+        id.0,
+        new.title,
+        new.description,
+        new.priority.as_str(),
+        requested_by.0,
+        new.metadata,
+        source.map(|source| source.service.as_str()),
+        source.and_then(|source| source.account.as_deref()),
+        source.and_then(|source| source.conversation.as_deref()),
+        source.and_then(|source| source.message.as_deref()),
+        source.and_then(|source| source.link.as_deref()),
+        new.conversation_id.map(|id| id.0),
+        new.consultation_requested,
+        new.expires_at,
+        now,
+    )
+    .execute(tx.connection())
+    .await?;
+    if inserted.rows_affected() == 1 {
+        return Ok(Inserted::Approval(Box::new(Approval {
+            id,
+            tenant_id: tenant,
+            title: new.title,
+            description: new.description,
+            status: ApprovalStatus::Pending,
+            requested_by,
+            requested_by_name: None,
+            approved_by: None,
+            approved_by_name: None,
+            priority: new.priority,
+            comment: None,
+            metadata: new.metadata,
+            source: new.source,
+            conversation_id: new.conversation_id,
+            consultation_requested: new.consultation_requested,
+            expires_at: new.expires_at,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+            decided_at: None,
+        })));
+    }
+    let pending = sqlx::query_scalar!(
+        r#"SELECT id AS "id: ApprovalId" FROM approvals
+           WHERE tenant_id = $1 AND source_service = $2 AND source_account IS NOT DISTINCT FROM $3 AND source_conversation = $4 AND status = 'pending'"#,
+        tenant.0,
+        source.map(|source| source.service.as_str()),
+        source.and_then(|source| source.account.as_deref()),
+        source.and_then(|source| source.conversation.as_deref()),
+    )
+    .fetch_optional(tx.connection())
+    .await?;
+    // It may have been decided between the two statements; then the next try succeeds.
+    pending.map(Inserted::AlreadyPending).ok_or(sqlx::Error::RowNotFound)
+}
+
+/// The approval with this id in one of `tenants`, locked where it is to be changed.
+pub(super) async fn find(tx: &mut TenantTx, tenants: &[TenantId], id: ApprovalId) -> Result<Option<Approval>, sqlx::Error> {
+    let tenants: Vec<Uuid> = tenants.iter().map(|tenant| tenant.0).collect();
+    let row = sqlx::query_as!(
+        Row,
+        r#"SELECT approvals.id, approvals.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by, requester.name AS "requested_by_name?",
+                  approved_by, approver.name AS "approved_by_name?", priority AS "priority: Priority", comment, metadata, source_service, source_account,
+                  source_conversation, source_message, source_link, conversation_id, consultation_requested, expires_at, version, created_at,
+                  approvals.updated_at, decided_at
+           FROM approvals
+           LEFT JOIN people AS requester ON requester.tenant_id = approvals.tenant_id AND requester.user_id = requested_by
+           LEFT JOIN people AS approver ON approver.tenant_id = approvals.tenant_id AND approver.user_id = approved_by
+           WHERE approvals.tenant_id = ANY ($1) AND approvals.id = $2"#,
+        &tenants,
+        id.0,
+    )
+    .fetch_optional(tx.connection())
+    .await?;
+    Ok(row.map(Approval::from))
+}
+
+/// Locks the approval, so that its next reading is the last word until this transaction ends.
+pub(super) async fn lock(tx: &mut TenantTx, tenant: TenantId, id: ApprovalId) -> Result<bool, sqlx::Error> {
+    let locked = sqlx::query!("SELECT version FROM approvals WHERE tenant_id = $1 AND id = $2 FOR UPDATE", tenant.0, id.0)
+        .fetch_optional(tx.connection())
+        .await?;
+    Ok(locked.is_some())
+}
+
+/// Writes what a transition has changed. Whether the row was still at the version that the transition started from.
+pub(super) async fn update(tx: &mut TenantTx, approval: &Approval) -> Result<bool, sqlx::Error> {
+    let updated = sqlx::query!(
+        "UPDATE approvals SET status = $4, approved_by = $5, comment = $6, version = $7, updated_at = $8, decided_at = $9
+         WHERE tenant_id = $1 AND id = $2 AND version = $3 AND status = 'pending'",
+        approval.tenant_id.0,
+        approval.id.0,
+        approval.version - 1,
+        approval.status.as_str(),
+        approval.approved_by.map(|user| user.0),
+        approval.comment,
+        approval.version,
+        approval.updated_at,
+        approval.decided_at,
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(updated.rows_affected() == 1)
+}
+
+/// One more than the limit, newest first.
+pub(super) async fn list(tx: &mut TenantTx, filter: &ApprovalFilter) -> Result<Vec<Approval>, sqlx::Error> {
+    let tenants: Vec<Uuid> = filter.tenants.iter().map(|tenant| tenant.0).collect();
+    let before = filter.before.map_or(Uuid::max(), |id| id.0);
+    let limit = i64::from(filter.limit) + 1;
+    let priority = filter.priority.map(Priority::as_str);
+    // Two statements, so that each has its index; inside a tenant, a page is one range of it, however deep.
+    let rows = match filter.status {
+        None => {
+            sqlx::query_as!(
+                Row,
+                r#"SELECT approval.id, approval.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by,
+                          requester.name AS "requested_by_name?", approved_by, approver.name AS "approved_by_name?", priority AS "priority: Priority",
+                          comment, metadata, source_service, source_account, source_conversation, source_message, source_link, conversation_id,
+                          consultation_requested, expires_at, version, created_at, approval.updated_at, decided_at
+                   FROM unnest($1::uuid[]) AS tenant (id)
+                   CROSS JOIN LATERAL (
+                       SELECT id, tenant_id, title, description, status, requested_by, approved_by, priority, comment, metadata, source_service,
+                              source_account, source_conversation, source_message, source_link, conversation_id, consultation_requested,
+                              expires_at, version, created_at, updated_at, decided_at
+                       FROM approvals
+                       WHERE tenant_id = tenant.id AND approvals.id < $2 AND ($3::text IS NULL OR priority = $3)
+                       ORDER BY approvals.id DESC LIMIT $4
+                   ) AS approval
+                   LEFT JOIN people AS requester ON requester.tenant_id = approval.tenant_id AND requester.user_id = requested_by
+                   LEFT JOIN people AS approver ON approver.tenant_id = approval.tenant_id AND approver.user_id = approved_by
+                   ORDER BY approval.id DESC LIMIT $4"#,
+                &tenants,
+                before,
+                priority,
+                limit,
+            )
+            .fetch_all(tx.connection())
+            .await?
+        }
+        Some(status) => {
+            sqlx::query_as!(
+                Row,
+                r#"SELECT approval.id, approval.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by,
+                          requester.name AS "requested_by_name?", approved_by, approver.name AS "approved_by_name?", priority AS "priority: Priority",
+                          comment, metadata, source_service, source_account, source_conversation, source_message, source_link, conversation_id,
+                          consultation_requested, expires_at, version, created_at, approval.updated_at, decided_at
+                   FROM unnest($1::uuid[]) AS tenant (id)
+                   CROSS JOIN LATERAL (
+                       SELECT id, tenant_id, title, description, status, requested_by, approved_by, priority, comment, metadata, source_service,
+                              source_account, source_conversation, source_message, source_link, conversation_id, consultation_requested,
+                              expires_at, version, created_at, updated_at, decided_at
+                       FROM approvals
+                       WHERE tenant_id = tenant.id AND status = $5 AND approvals.id < $2 AND ($3::text IS NULL OR priority = $3)
+                       ORDER BY approvals.id DESC LIMIT $4
+                   ) AS approval
+                   LEFT JOIN people AS requester ON requester.tenant_id = approval.tenant_id AND requester.user_id = requested_by
+                   LEFT JOIN people AS approver ON approver.tenant_id = approval.tenant_id AND approver.user_id = approved_by
+                   ORDER BY approval.id DESC LIMIT $4"#,
+                &tenants,
+                before,
+                priority,
+                limit,
+                status.as_str(),
+            )
+            .fetch_all(tx.connection())
+            .await?
+        }
+    };
+    Ok(rows.into_iter().map(Approval::from).collect())
+}
+
+/// The approvals of a conversation, newest first, at most ten.
+pub(super) async fn of_conversation(tx: &mut TenantTx, tenant: TenantId, conversation: ConversationId) -> Result<Vec<Approval>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT approvals.id, approvals.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by, requester.name AS "requested_by_name?",
+                  approved_by, approver.name AS "approved_by_name?", priority AS "priority: Priority", comment, metadata, source_service, source_account,
+                  source_conversation, source_message, source_link, conversation_id, consultation_requested, expires_at, version, created_at,
+                  approvals.updated_at, decided_at
+           FROM approvals
+           LEFT JOIN people AS requester ON requester.tenant_id = approvals.tenant_id AND requester.user_id = requested_by
+           LEFT JOIN people AS approver ON approver.tenant_id = approvals.tenant_id AND approver.user_id = approved_by
+           WHERE approvals.tenant_id = $1 AND conversation_id = $2
+           ORDER BY approvals.id DESC LIMIT 10"#,
+        tenant.0,
+        conversation.0,
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    Ok(rows.into_iter().map(Approval::from).collect())
+}
+
+/// Whether a person other than `requester` may decide in the tenant.
+pub(super) async fn has_another_decider(tx: &mut TenantTx, tenant: TenantId, requester: UserId) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT 1 FROM memberships
+               JOIN people ON people.tenant_id = memberships.tenant_id AND people.user_id = memberships.user_id
+               WHERE memberships.tenant_id = $1 AND memberships.role IN ('approver', 'owner') AND memberships.user_id <> $2 AND people.kind = 'person'
+           ) AS "exists!""#,
+        tenant.0,
+        requester.0,
+    )
+    .fetch_one(tx.connection())
+    .await
+}

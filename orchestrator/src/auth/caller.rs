@@ -1,0 +1,99 @@
+use std::{ops::Deref, sync::Arc};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{header, request::Parts},
+};
+
+use super::{
+    bearer::{self, TokenError},
+    policy::{Decision, Permission},
+    principal::{Principal, PrincipalError, PrincipalSource as _},
+};
+use crate::{app::AppState, http::Problem, ids::TenantId};
+
+/// Who calls the API, proven by an access token.
+#[derive(Debug, Clone)]
+pub struct Caller(Arc<Principal>);
+
+impl Deref for Caller {
+    type Target = Principal;
+
+    fn deref(&self) -> &Principal {
+        &self.0
+    }
+}
+
+impl Caller {
+    pub(super) fn new(principal: Arc<Principal>) -> Self {
+        Self(principal)
+    }
+
+    /// The principal, for a transaction.
+    pub fn principal(&self) -> Arc<Principal> {
+        Arc::clone(&self.0)
+    }
+
+    /// The tenant that a request names by UUID or path.
+    ///
+    /// # Errors
+    /// 404 where it is unknown or the caller isn't in it: the same answer for both.
+    pub fn named_tenant(&self, named: &str) -> Result<TenantId, Problem> {
+        self.0.tenant(named).map(|tenant| tenant.id).ok_or_else(Problem::not_found)
+    }
+
+    /// The tenants that a list reads: the named one, or all in which the caller may.
+    ///
+    /// # Errors
+    /// 404 for a foreign tenant, 403 where the caller is in the tenant and may not.
+    pub fn tenants_to_read(&self, named: Option<&str>, permission: Permission) -> Result<Vec<TenantId>, Problem> {
+        let readable = self.0.tenants_with(permission);
+        let Some(named) = named else { return Ok(readable) };
+        let tenant = self.named_tenant(named)?;
+        if readable.contains(&tenant) { Ok(vec![tenant]) } else { Err(Problem::forbidden()) }
+    }
+
+    /// Turns a decision into its answer.
+    ///
+    /// # Errors
+    /// 404 for a stranger, 403 otherwise.
+    pub fn require(&self, decision: Decision) -> Result<(), Problem> {
+        match decision {
+            Decision::Allowed => Ok(()),
+            Decision::Stranger => Err(Problem::not_found()),
+            Decision::MissingPermission | Decision::OwnRequest | Decision::NotOwnRequest | Decision::NotInvolved => Err(Problem::forbidden()),
+        }
+    }
+}
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return Err(Problem::unauthorised()) };
+        let token = value.to_str().ok().and_then(bearer_token).ok_or_else(Problem::unauthorised)?;
+        let claims = bearer::verify(&state.keys, &state.issuer, &state.config.keycloak.audience, state.clock.now(), token)
+            .await
+            .map_err(|error| match error {
+                TokenError::Refused(reason) => {
+                    tracing::debug!(reason, "an access token was refused");
+                    metrics::counter!("chancery_tokens_refused_total", "reason" => reason).increment(1);
+                    Problem::unauthorised()
+                }
+                error @ TokenError::Unavailable(_) => Problem::unavailable(&error),
+            })?;
+        match state.directory.principal(claims.sub).await {
+            Ok(principal) => Ok(Self(principal)),
+            Err(PrincipalError::Unknown) => Err(Problem::unauthorised()),
+            Err(error @ PrincipalError::Unavailable(_)) => Err(Problem::unavailable(&error)),
+        }
+    }
+}
+
+/// The token of `Authorization: Bearer …`; the scheme's name has no case (RFC 9110, section 11.1).
+fn bearer_token(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}

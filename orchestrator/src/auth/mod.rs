@@ -1,0 +1,22 @@
+//! Who is asking, and what they may do.
+//!
+//! - [`policy`]: roles, permissions and [`can`], the one question.
+//! - [`principal`]: somebody or something that has proven who it is.
+//! - [`bearer`]: access tokens on the API; [`Caller`] is the extractor.
+//! - [`oidc`]: sign-in with Keycloak; [`session`]: what a browser has afterwards; [`Visitor`] is the extractor.
+
+pub mod bearer;
+mod caller;
+pub mod keys;
+mod login_state;
+pub mod oidc;
+pub mod policy;
+pub mod principal;
+pub mod routes;
+pub mod session;
+mod visitor;
+
+pub use caller::Caller;
+pub use policy::{Decision, Permission, Resource, Role, can};
+pub use principal::{Grant, Principal, PrincipalError, PrincipalKind, PrincipalSource, TenantKind, TenantRef};
+pub use visitor::Visitor;

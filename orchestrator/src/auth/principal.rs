@@ -1,0 +1,148 @@
+//! Who is asking: a person or a machine, with its tenants and its roles in them, as the mirror of Keycloak has them.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::policy::{Permission, Role};
+use crate::ids::{TenantId, UserId};
+
+/// A person or a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrincipalKind {
+    /// Somebody.
+    Person,
+    /// A Keycloak service account.
+    Service,
+}
+
+impl PrincipalKind {
+    /// As stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Service => "service",
+        }
+    }
+
+    /// The kind stored as this.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Person, Self::Service].into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// What a tenant is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TenantKind {
+    /// A person's own.
+    Individual,
+    /// A group under `/teams`.
+    Team,
+    /// A group under `/organizations`.
+    Organization,
+}
+
+impl TenantKind {
+    /// As stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Individual => "individual",
+            Self::Team => "team",
+            Self::Organization => "organization",
+        }
+    }
+
+    /// The kind stored as this.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Individual, Self::Team, Self::Organization].into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// A tenant as its people know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantRef {
+    /// Keycloak's UUID of the group, or of the user.
+    pub id: TenantId,
+    /// What it is.
+    pub kind: TenantKind,
+    /// `/organizations/acme-corp`; `/users/<id>` for the personal tenant.
+    pub path: String,
+    /// `Acme Corp`.
+    pub name: String,
+}
+
+/// A tenant and the roles in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The tenant.
+    pub tenant: TenantRef,
+    /// The roles.
+    pub roles: BTreeSet<Role>,
+}
+
+/// Somebody or something that has proven who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Keycloak's UUID of the user.
+    pub id: UserId,
+    /// The user name in Keycloak.
+    pub username: String,
+    /// The name to show.
+    pub name: String,
+    /// A person or a machine.
+    pub kind: PrincipalKind,
+    /// Runs the suite (sync, dead letters, health).
+    pub platform_admin: bool,
+    /// The tenants, the personal one first, then by name.
+    pub grants: Vec<Grant>,
+}
+
+impl Principal {
+    /// The grant in `tenant`, if it is in it.
+    pub fn grant(&self, tenant: TenantId) -> Option<&Grant> {
+        self.grants.iter().find(|grant| grant.tenant.id == tenant)
+    }
+
+    /// The tenant that a request names by UUID or by path, if the principal is in it.
+    pub fn tenant(&self, named: &str) -> Option<&TenantRef> {
+        let id = named.parse::<TenantId>().ok();
+        self.grants.iter().map(|grant| &grant.tenant).find(|tenant| Some(tenant.id) == id || tenant.path == named)
+    }
+
+    /// The ids of all its tenants.
+    pub fn tenant_ids(&self) -> Vec<TenantId> {
+        self.grants.iter().map(|grant| grant.tenant.id).collect()
+    }
+
+    /// The tenants in which a role allows `permission`.
+    pub fn tenants_with(&self, permission: Permission) -> Vec<TenantId> {
+        self.grants
+            .iter()
+            .filter(|grant| grant.roles.iter().any(|role| role.grants(permission)))
+            .map(|grant| grant.tenant.id)
+            .collect()
+    }
+}
+
+/// Why a principal can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PrincipalError {
+    /// Keycloak doesn't know the user, or has disabled it.
+    #[error("the user is unknown or disabled")]
+    Unknown,
+    /// Neither the mirror nor Keycloak could be asked.
+    #[error("the directory can't be read")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Where principals come from: the directory.
+#[async_trait]
+pub trait PrincipalSource: Send + Sync {
+    /// The principal with this id, from the mirror where it is fresh enough, else from Keycloak.
+    async fn principal(&self, user: UserId) -> Result<Arc<Principal>, PrincipalError>;
+
+    /// The principal with this id, read anew from Keycloak: at sign-in.
+    async fn refreshed(&self, user: UserId) -> Result<Arc<Principal>, PrincipalError>;
+}

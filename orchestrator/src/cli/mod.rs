@@ -1,0 +1,53 @@
+//! The command line.
+
+mod migrate;
+mod openapi;
+mod serve;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// The control plane of a suite of open-source tools: approvals, audit, consultations and webhook fan-in over Keycloak,
+/// Chatwoot, Matrix and Jitsi.
+#[derive(Debug, Parser)]
+#[command(name = "chancery", version, about, max_term_width = 110)]
+pub struct Cli {
+    /// A settings file (TOML). Without one, the defaults and the environment (CHANCERY__SECTION__SETTING) count.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Play the whole story on this machine: brings its own PostgreSQL and a double of each tool
+    #[cfg(feature = "demo")]
+    Demo(crate::demo::DemoArguments),
+    /// Serve the API and the shell, and run the jobs
+    Serve,
+    /// Bring the database up to date, and make its two logins where they are missing
+    Migrate,
+    /// Print the API's description (OpenAPI 3.1)
+    Openapi,
+    /// Print the settings with their defaults, as a file to start from
+    Config,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What went wrong, for the one who typed it.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let config = cli.config.as_deref();
+    match cli.command {
+        #[cfg(feature = "demo")]
+        Command::Demo(arguments) => runtime.block_on(crate::demo::run(arguments)),
+        Command::Serve => runtime.block_on(serve::run(config)),
+        Command::Migrate => runtime.block_on(migrate::run(config)),
+        Command::Openapi => openapi::run(),
+        Command::Config => openapi::print(crate::config::DEFAULTS),
+    }
+}

@@ -1,0 +1,33 @@
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context as _;
+
+use crate::{
+    app::{AppState, Environment},
+    clock::SystemClock,
+    config::Config,
+    http::server,
+    ids::RandomIds,
+    lifecycle::Lifecycle,
+    telemetry,
+};
+
+pub(super) async fn run(config: Option<&Path>) -> anyhow::Result<()> {
+    let config = Config::load(config)?;
+    telemetry::start_logging(&config.log).context("log.filter can't be understood")?;
+    let lifecycle = Lifecycle::new();
+    let metrics = server::start_metrics(&config.metrics, &lifecycle).await?;
+    let listener = server::bind(config.http.listen).await?;
+    let environment =
+        Environment { clock: Arc::new(SystemClock), ids: Arc::new(RandomIds), lifecycle: lifecycle.clone(), start_page: None };
+    let state = AppState::start(config, environment).await?;
+    state.spawn_background();
+    server::serve(&state, listener);
+    tracing::info!(address = %state.config.http.listen, public_url = %state.config.http.public_url, metrics = metrics.is_some(), "serving");
+    tracing::info!("sessions are kept in this process: a restart signs everybody out");
+    Lifecycle::signalled().await?;
+    tracing::info!("stopping");
+    lifecycle.stop().await;
+    state.database.close().await;
+    Ok(())
+}

@@ -1,0 +1,416 @@
+//! Typed settings: `default.toml`, then a file, then the environment; each section validates itself.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use figment::{
+    Figment,
+    providers::{Env, Format as _, Toml},
+    value::{Dict, Tag, Value},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use url::Url;
+
+/// The commented defaults.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// A setting that can't be used. Names the setting, never its value where that is a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file or a variable can't be read, has the wrong type or an unknown name.
+    #[error("the settings can't be read: {0}")]
+    Unreadable(#[source] Box<figment::Error>),
+    /// A secret's file can't be read.
+    #[error("{setting} names a file that can't be read: {}", path.display())]
+    SecretFile {
+        /// The setting.
+        setting: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A setting is missing or makes no sense.
+    #[error("{setting}: {problem}")]
+    Invalid {
+        /// The setting, as in the file.
+        setting: &'static str,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+fn invalid(setting: &'static str, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid { setting, problem: problem.into() }
+}
+
+/// All settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the server listens and how it is reached.
+    pub http: HttpConfig,
+    /// Where metrics are.
+    pub metrics: MetricsConfig,
+    /// The three logins.
+    pub database: DatabaseConfig,
+    /// The master key.
+    pub crypto: CryptoConfig,
+    /// How long a sign-in lasts.
+    pub session: SessionConfig,
+    /// Who people are.
+    pub keycloak: KeycloakConfig,
+    /// Customer conversations.
+    pub chatwoot: ChatwootConfig,
+    /// The team's chat.
+    pub matrix: MatrixConfig,
+    /// Video rooms.
+    pub jitsi: JitsiConfig,
+    /// The queue.
+    pub jobs: JobsConfig,
+    /// Logging.
+    pub log: LogConfig,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Where the server listens.
+    pub listen: SocketAddr,
+    /// How people reach it.
+    pub public_url: Url,
+    /// Further hosts under which people reach it.
+    pub additional_hosts: Vec<String>,
+    /// Where assets are fetched from; empty for `public_url`.
+    pub assets_url: String,
+}
+
+impl HttpConfig {
+    /// The origin under which a request that names `host` is served, or none where that host isn't ours.
+    pub fn origin_for(&self, host: &str) -> Option<Url> {
+        if authority(&self.public_url).is_some_and(|ours| ours.eq_ignore_ascii_case(host)) {
+            return Some(self.public_url.clone());
+        }
+        self.additional_hosts
+            .iter()
+            .find(|ours| ours.eq_ignore_ascii_case(host))
+            .and_then(|ours| Url::parse(&format!("{}://{ours}/", self.public_url.scheme())).ok())
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let loopback = |host: &str| {
+            host == "localhost"
+                || host.ends_with(".localhost")
+                || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+                || host == "[::1]"
+        };
+        match (self.public_url.scheme(), self.public_url.host_str()) {
+            ("https", Some(_)) => Ok(()),
+            ("http", Some(host)) if loopback(host) => Ok(()),
+            ("http", Some(host)) => Err(invalid(
+                "http.public_url",
+                format!("plain http is only for this machine, and {host} is another: put a proxy with TLS in front and give its https address"),
+            )),
+            _ => Err(invalid("http.public_url", "must be an http or https address with a host")),
+        }
+    }
+}
+
+/// `host[:port]` of a URL, as a browser writes it into `Host`.
+pub fn authority(url: &Url) -> Option<String> {
+    let host = url.host_str()?;
+    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
+/// The origin of a URL (RFC 6454), as CSP and `Origin` write it.
+pub fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Where metrics are served; empty for nowhere.
+    pub listen: String,
+}
+
+/// `[database]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// The app login.
+    pub url: SecretString,
+    /// The worker login.
+    pub worker_url: SecretString,
+    /// The owner.
+    pub owner_url: SecretString,
+    /// The most connections of the app login.
+    pub max_connections: u32,
+    /// The most connections of the worker login.
+    pub worker_max_connections: u32,
+}
+
+/// `[crypto]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CryptoConfig {
+    /// The file with the master key.
+    pub key_file: PathBuf,
+}
+
+/// `[session]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionConfig {
+    /// A session ends after so many minutes without a request.
+    pub idle_minutes: i64,
+    /// A session ends so many hours after its sign-in.
+    pub absolute_hours: i64,
+}
+
+/// `[keycloak]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeycloakConfig {
+    /// The server, without the realm.
+    pub url: String,
+    /// The realm.
+    pub realm: String,
+    /// The shell's client.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: SecretString,
+    /// The audience of access tokens.
+    pub audience: String,
+    /// The service account's client.
+    pub sync_client_id: String,
+    /// Its secret.
+    pub sync_client_secret: SecretString,
+    /// Seconds between two reconciliations.
+    pub reconcile_seconds: u64,
+}
+
+impl KeycloakConfig {
+    /// The server's URL.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn base(&self) -> Result<Url, ConfigError> {
+        parse_url("keycloak.url", &self.url)
+    }
+
+    /// The issuer of the realm's tokens.
+    ///
+    /// # Errors
+    /// Where the server's URL is none.
+    pub fn issuer(&self) -> Result<String, ConfigError> {
+        Ok(format!("{}/realms/{}", self.base()?.as_str().trim_end_matches('/'), self.realm))
+    }
+}
+
+/// `[chatwoot]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChatwootConfig {
+    /// The server; empty where not connected.
+    pub url: String,
+    /// An administrator's token.
+    pub token: SecretString,
+    /// The token of the bot that writes notes; empty where the administrator does.
+    pub bot_token: SecretString,
+}
+
+/// `[matrix]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatrixConfig {
+    /// The homeserver's client API; empty where not connected.
+    pub url: String,
+    /// The homeserver's name.
+    pub server_name: String,
+    /// What we show the homeserver.
+    pub as_token: SecretString,
+    /// What the homeserver shows us.
+    pub hs_token: SecretString,
+    /// The bot's local part.
+    pub sender_localpart: String,
+}
+
+/// `[jitsi]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JitsiConfig {
+    /// The server; empty where not connected.
+    pub url: String,
+    /// The token's `iss`.
+    pub app_id: String,
+    /// The key that signs tokens (HS256).
+    pub secret: SecretString,
+    /// The token's `sub`.
+    pub domain: String,
+    /// The token's `aud`.
+    pub audience: String,
+    /// Minutes for which a token lets somebody in.
+    pub token_minutes: i64,
+}
+
+/// `[jobs]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobsConfig {
+    /// How many jobs run at a time in this process.
+    pub workers: usize,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// Text for people, JSON for collectors.
+    pub format: LogFormat,
+    /// tracing's filter syntax.
+    pub filter: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors.
+    Json,
+}
+
+/// Parses the URL of a tool; an empty one is an error here.
+///
+/// # Errors
+/// [`ConfigError::Invalid`].
+pub fn parse_url(setting: &'static str, text: &str) -> Result<Url, ConfigError> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ if text.is_empty() => Err(invalid(setting, "is missing")),
+        _ => Err(invalid(setting, "must be an http or https address with a host")),
+    }
+}
+
+impl Config {
+    /// Reads the settings: the defaults, then `file`, then the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(file: Option<&std::path::Path>) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        if let Some(file) = file {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        figment = figment.merge(Env::prefixed("CHANCERY__").split("__").lowercase(true));
+        let unreadable = |error: figment::Error| ConfigError::Unreadable(Box::new(error));
+        let mut values: Dict = figment.extract().map_err(unreadable)?;
+        read_secret_files(&mut values)?;
+        let config: Self =
+            Figment::from(figment::providers::Serialized::defaults(values)).extract().map_err(unreadable)?;
+        config.http.validate()?;
+        Ok(config)
+    }
+
+    /// Checks what `serve` can't do without.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] for the first setting that is missing.
+    pub fn validate_for_serving(&self) -> Result<(), ConfigError> {
+        for (setting, url) in [("database.url", &self.database.url), ("database.worker_url", &self.database.worker_url)] {
+            if url.expose_secret().is_empty() {
+                return Err(invalid(setting, "is missing: give the URL of its login, postgres://user:password@host/database"));
+            }
+        }
+        if self.crypto.key_file.as_os_str().is_empty() {
+            return Err(invalid("crypto.key_file", "is missing: give a file with 32 random bytes in base64 (openssl rand -base64 32)"));
+        }
+        self.keycloak.base()?;
+        for (setting, url) in
+            [("chatwoot.url", &self.chatwoot.url), ("matrix.url", &self.matrix.url), ("jitsi.url", &self.jitsi.url)]
+        {
+            if !url.is_empty() {
+                parse_url(setting, url)?;
+            }
+        }
+        if self.session.idle_minutes <= 0 || self.session.absolute_hours <= 0 {
+            return Err(invalid("session", "idle_minutes and absolute_hours must be more than 0"));
+        }
+        if !(1..=24 * 60).contains(&self.jitsi.token_minutes) {
+            return Err(invalid("jitsi.token_minutes", "must be from 1 to 1440"));
+        }
+        Ok(())
+    }
+
+    /// The time between two reconciliations with Keycloak.
+    pub fn reconcile_period(&self) -> Duration {
+        Duration::from_secs(self.keycloak.reconcile_seconds.max(1))
+    }
+}
+
+/// Replaces each `name_file` by `name` with what the file holds, but for settings that are files by nature.
+fn read_secret_files(sections: &mut Dict) -> Result<(), ConfigError> {
+    for (section, value) in sections.iter_mut() {
+        let Value::Dict(_, settings) = value else { continue };
+        let files: Vec<(String, String)> = settings
+            .iter()
+            .filter(|(name, _)| !(section == "crypto" && name.as_str() == "key_file"))
+            .filter_map(|(name, value)| Some((name.strip_suffix("_file")?.to_owned(), value.as_str()?.to_owned())))
+            .collect();
+        for (name, path) in files {
+            let path = PathBuf::from(path);
+            let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::SecretFile {
+                setting: format!("{section}.{name}_file"),
+                path,
+                source,
+            })?;
+            settings.remove(&format!("{name}_file"));
+            settings.insert(name, Value::String(Tag::Default, text.trim_end_matches(['\r', '\n']).to_owned()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_complete_and_readable() {
+        let config: Config = Figment::from(Toml::string(DEFAULTS)).extract().unwrap();
+        assert_eq!(config.http.listen.port(), 8080);
+        config.http.validate().unwrap();
+    }
+
+    #[test]
+    fn plain_http_beyond_loopback_is_refused() {
+        let mut config: Config = Figment::from(Toml::string(DEFAULTS)).extract().unwrap();
+        for (url, accepted) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://[::1]:8080", true),
+            ("http://acme-ceo.localhost:8080", true),
+            ("https://chancery.example.org", true),
+            ("http://chancery.example.org", false),
+            ("http://192.168.1.4", false),
+            ("http://localhost.example.org", false),
+        ] {
+            config.http.public_url = Url::parse(url).unwrap();
+            assert_eq!(config.http.validate().is_ok(), accepted, "{url}");
+        }
+    }
+
+    #[test]
+    fn only_a_host_of_ours_has_an_origin() {
+        let mut config: Config = Figment::from(Toml::string(DEFAULTS)).extract().unwrap();
+        config.http.additional_hosts = vec!["localhost:8080".to_owned()];
+        assert_eq!(config.http.origin_for("127.0.0.1:8080").unwrap().as_str(), "http://127.0.0.1:8080/");
+        assert_eq!(config.http.origin_for("LOCALHOST:8080").unwrap().as_str(), "http://localhost:8080/");
+        assert!(config.http.origin_for("evil.example:8080").is_none());
+        assert!(config.http.origin_for("localhost").is_none());
+    }
+}

@@ -1,0 +1,151 @@
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ApprovalId, ConsultationId, TenantId, UserId};
+
+/// The most characters of a title.
+pub const MAX_TITLE: usize = 200;
+/// The most participants besides the host.
+pub const MAX_PARTICIPANTS: usize = 50;
+
+/// How far a consultation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum ConsultationStatus {
+    /// Not begun.
+    Scheduled,
+    /// Under way.
+    Active,
+    /// Over, for good.
+    Ended,
+    /// Will not take place.
+    Cancelled,
+}
+
+impl ConsultationStatus {
+    /// As stored and sent.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Active => "active",
+            Self::Ended => "ended",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A consultation.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Consultation {
+    /// Its id.
+    pub id: ConsultationId,
+    /// The tenant.
+    pub tenant_id: TenantId,
+    /// What it is about.
+    pub title: String,
+    /// The room; nobody can guess it.
+    pub jitsi_room: String,
+    /// How far it is.
+    pub status: ConsultationStatus,
+    /// Who hosts it.
+    pub host_id: UserId,
+    /// Who else takes part.
+    pub participant_ids: Vec<UserId>,
+    /// The approval that it is about.
+    pub approval_id: Option<ApprovalId>,
+    /// When it is to begin.
+    pub scheduled_at: Option<DateTime<Utc>>,
+    /// When it began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Goes up with each change; the `ETag`.
+    pub version: i64,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// What a consultation is asked for with, checked.
+#[derive(Debug, Clone)]
+pub struct NewConsultation {
+    /// What it is about.
+    pub title: String,
+    /// Who takes part besides the host.
+    pub participant_ids: Vec<UserId>,
+    /// The approval that it is about.
+    pub approval_id: Option<ApprovalId>,
+    /// When it is to begin.
+    pub scheduled_at: Option<DateTime<Utc>>,
+}
+
+/// Why something can't happen to a consultation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TransitionError {
+    /// It is over.
+    #[error("it is over")]
+    Over,
+    /// It hasn't begun.
+    #[error("it has not begun")]
+    NotStarted,
+}
+
+impl Consultation {
+    /// Everybody who takes part, the host first.
+    pub fn involved(&self) -> Vec<UserId> {
+        std::iter::once(self.host_id).chain(self.participant_ids.iter().copied()).collect()
+    }
+
+    /// The consultation started at `now`; none where it has been started before: that is the same start.
+    ///
+    /// # Errors
+    /// [`TransitionError::Over`].
+    pub fn started(&self, now: DateTime<Utc>) -> Result<Option<Self>, TransitionError> {
+        match self.status {
+            ConsultationStatus::Active => Ok(None),
+            ConsultationStatus::Ended | ConsultationStatus::Cancelled => Err(TransitionError::Over),
+            ConsultationStatus::Scheduled => Ok(Some(Self {
+                status: ConsultationStatus::Active,
+                started_at: Some(now),
+                version: self.version + 1,
+                updated_at: now,
+                ..self.clone()
+            })),
+        }
+    }
+
+    /// The consultation ended at `now`; none where it has been ended before.
+    ///
+    /// # Errors
+    /// [`TransitionError`].
+    pub fn ended(&self, now: DateTime<Utc>) -> Result<Option<Self>, TransitionError> {
+        match self.status {
+            ConsultationStatus::Ended => Ok(None),
+            ConsultationStatus::Scheduled => Err(TransitionError::NotStarted),
+            ConsultationStatus::Cancelled => Err(TransitionError::Over),
+            ConsultationStatus::Active => Ok(Some(Self {
+                status: ConsultationStatus::Ended,
+                ended_at: Some(now),
+                version: self.version + 1,
+                updated_at: now,
+                ..self.clone()
+            })),
+        }
+    }
+}
+
+/// Which consultations to read.
+#[derive(Debug, Clone, Default)]
+pub struct ConsultationFilter {
+    /// Tenants of which all are read.
+    pub tenants: Vec<TenantId>,
+    /// Tenants of which only those are read in which the reader takes part.
+    pub own_in: Vec<TenantId>,
+    /// Only those before this one.
+    pub before: Option<ConsultationId>,
+    /// At most so many.
+    pub limit: u32,
+}

@@ -1,0 +1,115 @@
+use axum::http::StatusCode;
+use connector_chatwoot::ChatwootClient;
+
+use super::{
+    model::{Conversation, Escalation, Observation},
+    store,
+};
+use crate::{
+    approvals::{self, Approval, ApprovalError, NewApproval, Source},
+    auth::Permission,
+    db::{Actor, TenantTx},
+    http::{Problem, page::Page},
+    ids::{ConversationId, TenantId},
+    realtime::{self, EventType},
+    tools::Tools,
+};
+
+/// Why a conversation can't be escalated.
+#[derive(Debug, thiserror::Error)]
+pub enum EscalateError {
+    /// Unknown, or a stranger's.
+    #[error("there is no such conversation")]
+    NotFound,
+    /// The approval was refused.
+    #[error(transparent)]
+    Approval(#[from] ApprovalError),
+    /// The database says no.
+    #[error("the database can't be asked")]
+    Database(#[from] sqlx::Error),
+}
+
+/// What a refused escalation is over HTTP.
+pub fn problem(error: EscalateError) -> Problem {
+    match error {
+        EscalateError::NotFound => Problem::not_found(),
+        EscalateError::Approval(ApprovalError::Forbidden) => {
+            Problem::new(StatusCode::FORBIDDEN, "forbidden", "Your role does not allow you to escalate")
+        }
+        EscalateError::Approval(error) => approvals::problem(error),
+        EscalateError::Database(error) => error.into(),
+    }
+}
+
+/// Mirrors what a webhook told, in the worker's transaction for the source's tenant.
+///
+/// # Errors
+/// Where the database says no.
+pub async fn observe(tx: &mut TenantTx, tenant: TenantId, observed: &Observation) -> Result<ConversationId, sqlx::Error> {
+    let id = store::upsert(tx, tenant, observed).await?;
+    realtime::append(tx, EventType::ConversationUpdated, Permission::ConversationRead, id.0).await?;
+    Ok(id)
+}
+
+fn with_link(mut conversation: Conversation, tools: &Tools) -> Conversation {
+    if let (Some(chatwoot), Ok(account), "chatwoot") = (&tools.chatwoot, conversation.account.parse(), conversation.service.as_str()) {
+        conversation.link = ChatwootClient::conversation_url(&chatwoot.url, account, conversation.display_id).ok().map(String::from);
+    }
+    conversation
+}
+
+/// The conversation with this id, if the transaction's principal may read it.
+///
+/// # Errors
+/// [`EscalateError::NotFound`], [`EscalateError::Database`].
+pub async fn find(tx: &mut TenantTx, tools: &Tools, id: ConversationId) -> Result<Conversation, EscalateError> {
+    let Actor::Principal(principal) = tx.actor().clone() else { return Err(EscalateError::NotFound) };
+    let readable = principal.tenants_with(Permission::ConversationRead);
+    let found = store::find(tx, &readable, id).await?.ok_or(EscalateError::NotFound)?;
+    Ok(with_link(found, tools))
+}
+
+/// One page of the conversations of `tenants`, those that were told of last first.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn page(tx: &mut TenantTx, tools: &Tools, tenants: &[TenantId], before: Option<ConversationId>, limit: u32) -> Result<Page<Conversation>, sqlx::Error> {
+    let conversations = store::list(tx, tenants, before, limit).await?;
+    let conversations = conversations.into_iter().map(|conversation| with_link(conversation, tools)).collect();
+    Ok(Page::of(conversations, limit, |conversation: &Conversation| conversation.id.0))
+}
+
+/// Escalates a conversation to whoever decides, for the transaction's principal.
+///
+/// # Errors
+/// [`EscalateError`].
+pub async fn escalate(tx: &mut TenantTx, tools: &Tools, id: ConversationId, escalation: Escalation) -> Result<Approval, EscalateError> {
+    let conversation = find(tx, tools, id).await?;
+    let title = escalation.title.unwrap_or_else(|| default_title(&conversation));
+    let new = NewApproval {
+        title,
+        description: escalation.reason,
+        priority: escalation.priority,
+        metadata: serde_json::Value::Object(serde_json::Map::new()),
+        source: Some(Source {
+            service: conversation.service.clone(),
+            account: Some(conversation.account.clone()),
+            conversation: Some(conversation.display_id.to_string()),
+            message: escalation.message,
+            link: conversation.link.clone(),
+        }),
+        conversation_id: Some(conversation.id),
+        consultation_requested: escalation.consultation_requested,
+        expires_at: None,
+    };
+    Ok(approvals::request(tx, conversation.tenant_id, new).await?)
+}
+
+fn default_title(conversation: &Conversation) -> String {
+    let contact = conversation.contact_name.as_deref().map(str::trim).filter(|name| !name.is_empty());
+    let title = match contact {
+        Some(contact) => format!("Conversation #{} with {contact}", conversation.display_id),
+        None => format!("Conversation #{}", conversation.display_id),
+    };
+    title.chars().take(200).collect()
+}

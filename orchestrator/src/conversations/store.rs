@@ -1,0 +1,107 @@
+use uuid::Uuid;
+
+use super::model::{Conversation, Observation};
+use crate::{
+    db::TenantTx,
+    ids::{ConversationId, SourceId, TenantId},
+};
+
+/// Writes what was told, but for what is older than what is known. The conversation's id.
+pub(super) async fn upsert(tx: &mut TenantTx, tenant: TenantId, observed: &Observation) -> Result<ConversationId, sqlx::Error> {
+    let (id, now) = (tx.new_id(), tx.now());
+    let message = observed.message.as_ref();
+    sqlx::query_scalar!(
+        r#"INSERT INTO conversations AS known (tenant_id, id, source_id, service, account, display_id, inbox_id, inbox_name, contact_name, status, labels,
+                                      last_message, last_message_by, last_message_at, remote_updated_at, created_at, updated_at)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10, 'open'), coalesce($11, '{}'::text[]), $12, $13, $14, $15, $16, $16)
+           ON CONFLICT ON CONSTRAINT conversations_display_id DO UPDATE SET
+               inbox_id = coalesce($7, known.inbox_id),
+               inbox_name = coalesce($8, known.inbox_name),
+               contact_name = coalesce($9, known.contact_name),
+               status = CASE WHEN $15 >= known.remote_updated_at THEN coalesce($10, known.status) ELSE known.status END,
+               labels = CASE WHEN $15 >= known.remote_updated_at THEN coalesce($11, known.labels) ELSE known.labels END,
+               last_message = CASE WHEN $14 >= coalesce(known.last_message_at, '-infinity') THEN $12 ELSE known.last_message END,
+               last_message_by = CASE WHEN $14 >= coalesce(known.last_message_at, '-infinity') THEN $13 ELSE known.last_message_by END,
+               last_message_at = greatest($14, known.last_message_at),
+               remote_updated_at = greatest($15, known.remote_updated_at),
+               updated_at = $16
+           RETURNING id AS "id: ConversationId""#,
+        tenant.0,
+        id,
+        observed.source.0,
+        observed.service,
+        observed.account,
+        observed.display_id,
+        observed.inbox_id,
+        observed.inbox_name,
+        observed.contact_name,
+        observed.status,
+        observed.labels.as_deref(),
+        message.map(|message| message.content.as_str()),
+        message.and_then(|message| message.by.as_deref()),
+        message.map(|message| message.at),
+        observed.updated_at,
+        now,
+    )
+    .fetch_one(tx.connection())
+    .await
+}
+
+/// The conversation with this id in one of `tenants`; its link is not known here.
+pub(super) async fn find(tx: &mut TenantTx, tenants: &[TenantId], id: ConversationId) -> Result<Option<Conversation>, sqlx::Error> {
+    let tenants: Vec<Uuid> = tenants.iter().map(|tenant| tenant.0).collect();
+    sqlx::query_as!(
+        Conversation,
+        r#"SELECT id AS "id: _", tenant_id AS "tenant_id: _", source_id AS "source_id: _", service, account, display_id, inbox_id, inbox_name,
+                  contact_name, status, labels, last_message, last_message_by, last_message_at, remote_updated_at, NULL::text AS link, created_at, updated_at
+           FROM conversations WHERE tenant_id = ANY ($1) AND id = $2"#,
+        &tenants,
+        id.0,
+    )
+    .fetch_optional(tx.connection())
+    .await
+}
+
+/// The conversation with this number of a source.
+pub(super) async fn find_by_display_id(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    source: SourceId,
+    display_id: i64,
+) -> Result<Option<ConversationId>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT id AS "id: ConversationId" FROM conversations WHERE tenant_id = $1 AND source_id = $2 AND display_id = $3"#,
+        tenant.0,
+        source.0,
+        display_id,
+    )
+    .fetch_optional(tx.connection())
+    .await
+}
+
+/// One more than the limit, those that were told of last first.
+pub(super) async fn list(tx: &mut TenantTx, tenants: &[TenantId], before: Option<ConversationId>, limit: u32) -> Result<Vec<Conversation>, sqlx::Error> {
+    let tenants: Vec<Uuid> = tenants.iter().map(|tenant| tenant.0).collect();
+    sqlx::query_as!(
+        Conversation,
+        r#"SELECT conversation.id AS "id: _", conversation.tenant_id AS "tenant_id: _", source_id AS "source_id: _", service, account, display_id,
+                  inbox_id, inbox_name, contact_name, status, labels, last_message, last_message_by, last_message_at, remote_updated_at,
+                  NULL::text AS link, created_at, updated_at
+           FROM unnest($1::uuid[]) AS tenant (id)
+           CROSS JOIN LATERAL (
+               SELECT id, tenant_id, source_id, service, account, display_id, inbox_id, inbox_name, contact_name, status, labels, last_message,
+                      last_message_by, last_message_at, remote_updated_at, created_at, updated_at
+               FROM conversations
+               WHERE tenant_id = tenant.id
+                 AND (remote_updated_at, conversations.id) < (
+                     coalesce((SELECT c.remote_updated_at FROM conversations AS c WHERE c.tenant_id = ANY ($1) AND c.id = $2), 'infinity'), $2)
+               ORDER BY remote_updated_at DESC, conversations.id DESC LIMIT $3
+           ) AS conversation
+           ORDER BY remote_updated_at DESC, conversation.id DESC LIMIT $3"#,
+        &tenants,
+        before.map_or(Uuid::max(), |id| id.0),
+        i64::from(limit) + 1,
+    )
+    .fetch_all(tx.connection())
+    .await
+}

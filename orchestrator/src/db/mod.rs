@@ -1,0 +1,170 @@
+//! The database: two logins, and the two doors to it.
+//!
+//! [`TenantTx`] is a transaction in which row-level security shows the actor's tenants and admits writes to one of them.
+//! [`SystemTx`] is the worker's transaction without a tenant; it reaches only what comes in, the queue and the mirror of
+//! Keycloak. tests/tidy holds the list of those who may name it.
+
+mod checks;
+pub mod migrate;
+mod tenant_tx;
+mod wakeups;
+
+use std::{str::FromStr as _, time::Duration};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{
+    PgPool, Postgres, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub use checks::{LoginError, check_login};
+pub use tenant_tx::{Actor, TenantTx};
+pub use wakeups::Wakeups;
+
+use crate::{clock::SharedClock, config::DatabaseConfig, ids::SharedIds};
+
+/// How long a request waits for a connection before it is told to come back.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The database could not be reached or the login isn't one to serve with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The setting isn't the URL of a PostgreSQL database.
+    #[error("{setting} is not the URL of a PostgreSQL database")]
+    Url {
+        /// The setting.
+        setting: &'static str,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// No connection.
+    #[error("no connection to PostgreSQL with the login of {setting}")]
+    Connect {
+        /// The setting.
+        setting: &'static str,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The login may do too much.
+    #[error("{setting}: {source}")]
+    Login {
+        /// The setting.
+        setting: &'static str,
+        /// What it may do.
+        source: LoginError,
+    },
+}
+
+/// The pools of both logins.
+#[derive(Debug, Clone)]
+pub struct Database {
+    app: PgPool,
+    worker: PgPool,
+    clock: SharedClock,
+    ids: SharedIds,
+    wakeups: Wakeups,
+}
+
+impl Database {
+    /// Connects both logins and refuses those that row-level security doesn't hold.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn connect(config: &DatabaseConfig, clock: SharedClock, ids: SharedIds) -> Result<Self, ConnectError> {
+        let (app, worker) = tokio::try_join!(
+            connect_login("database.url", &config.url, config.max_connections),
+            connect_login("database.worker_url", &config.worker_url, config.worker_max_connections),
+        )?;
+        let wakeups = Wakeups::start(worker.clone());
+        Ok(Self { app, worker, clock, ids, wakeups })
+    }
+
+    /// Begins a transaction for `actor`, who has proven who it is.
+    ///
+    /// # Errors
+    /// Where there is no connection.
+    pub async fn tenant_tx(&self, actor: std::sync::Arc<crate::auth::Principal>) -> Result<TenantTx, sqlx::Error> {
+        TenantTx::begin(&self.app, Actor::Principal(actor), None, &self.clock, &self.ids, &self.wakeups).await
+    }
+
+    /// Begins the worker's transaction in one tenant, for what nobody asked for in particular.
+    ///
+    /// # Errors
+    /// Where there is no connection.
+    pub async fn worker_tx(&self, tenant: crate::ids::TenantId) -> Result<TenantTx, sqlx::Error> {
+        TenantTx::begin(&self.worker, Actor::System, Some(tenant), &self.clock, &self.ids, &self.wakeups).await
+    }
+
+    /// Begins the worker's transaction without a tenant.
+    ///
+    /// # Errors
+    /// Where there is no connection.
+    pub async fn system_tx(&self) -> Result<SystemTx, sqlx::Error> {
+        Ok(SystemTx(self.worker.begin().await?))
+    }
+
+    /// Wakes this process for what other replicas commit, until `stop`.
+    pub async fn listen_to_replicas(self, stop: tokio_util::sync::CancellationToken) {
+        wakeups::listen((*self.worker.connect_options()).clone(), self.wakeups, stop).await;
+    }
+
+    /// Who is told when jobs or events have been committed.
+    pub fn wakeups(&self) -> &Wakeups {
+        &self.wakeups
+    }
+
+    /// The difference between the database's clock and ours.
+    ///
+    /// # Errors
+    /// Where the database can't be asked.
+    pub async fn clock_skew(&self) -> Result<chrono::TimeDelta, sqlx::Error> {
+        let row = sqlx::query!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(&self.app).await?;
+        Ok((row.now - self.clock.now()).abs())
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.app.close().await;
+        self.worker.close().await;
+    }
+}
+
+async fn connect_login(setting: &'static str, url: &SecretString, most: u32) -> Result<PgPool, ConnectError> {
+    let options = PgConnectOptions::from_str(url.expose_secret())
+        .map_err(|source| ConnectError::Url { setting, source })?
+        .application_name("chancery");
+    let pool = PgPoolOptions::new()
+        .max_connections(most)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A ping before each use costs a round trip; a dead connection is noticed by the transaction's first statement.
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await
+        .map_err(|source| ConnectError::Connect { setting, source })?;
+    check_login(&pool)
+        .await
+        .map_err(|source| ConnectError::Connect { setting, source })?
+        .map_err(|source| ConnectError::Login { setting, source })?;
+    Ok(pool)
+}
+
+/// The worker's transaction without a tenant. It accepts, claims and expires, and reads and writes Keycloak's mirror.
+#[derive(Debug)]
+pub struct SystemTx(Transaction<'static, Postgres>);
+
+impl SystemTx {
+    /// The connection, for a query.
+    pub fn connection(&mut self) -> &mut sqlx::PgConnection {
+        &mut self.0
+    }
+
+    /// Makes it durable.
+    ///
+    /// # Errors
+    /// Where the database says no; nothing has happened then.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.0.commit().await
+    }
+}

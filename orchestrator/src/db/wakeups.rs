@@ -1,0 +1,151 @@
+//! Telling who waits that something was committed: at once in this process, and by one coalesced NOTIFY in the others.
+//! The NOTIFY is sent outside the write transactions: inside, it would take a lock that serialises all commits.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sqlx::{PgPool, postgres::PgListener};
+use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
+
+use crate::ids::TenantId;
+
+const CHANNEL: &str = "chancery_wakeups";
+/// Commits within this time share one NOTIFY.
+const COALESCE: Duration = Duration::from_millis(5);
+/// A NOTIFY's payload holds at most 8,000 bytes: this many tenants fit.
+const TENANTS_A_NOTIFY: usize = 200;
+const RECONNECT: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Inner {
+    jobs: Notify,
+    events: broadcast::Sender<TenantId>,
+    outgoing: Mutex<Outgoing>,
+    has_outgoing: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Outgoing {
+    jobs: bool,
+    tenants: BTreeSet<TenantId>,
+}
+
+/// Who is told when jobs or events have been committed.
+#[derive(Debug, Clone)]
+pub struct Wakeups(Arc<Inner>);
+
+impl Wakeups {
+    /// Starts telling; the task ends with the pool.
+    pub fn start(pool: PgPool) -> Self {
+        let (events, _) = broadcast::channel(4096);
+        let wakeups = Self(Arc::new(Inner {
+            jobs: Notify::new(),
+            events,
+            outgoing: Mutex::default(),
+            has_outgoing: Notify::new(),
+        }));
+        tokio::spawn(notify_others(pool, Arc::downgrade(&wakeups.0)));
+        wakeups
+    }
+
+    /// Completes when a job may have become ready.
+    pub async fn job_ready(&self) {
+        self.0.jobs.notified().await;
+    }
+
+    /// The tenants whose event logs have grown.
+    pub fn events(&self) -> broadcast::Receiver<TenantId> {
+        self.0.events.subscribe()
+    }
+
+    pub(super) fn jobs_committed(&self) {
+        self.0.jobs.notify_one();
+        self.send(|outgoing| outgoing.jobs = true);
+    }
+
+    /// Says that a worker can take another job.
+    pub(crate) fn slot_freed(&self) {
+        self.0.jobs.notify_one();
+    }
+
+
+    pub(super) fn events_committed(&self, tenant: TenantId) {
+        // Nobody listens: nobody needs to know.
+        let _ = self.0.events.send(tenant);
+        self.send(|outgoing| {
+            outgoing.tenants.insert(tenant);
+        });
+    }
+
+    fn send(&self, add: impl FnOnce(&mut Outgoing)) {
+        add(&mut self.0.outgoing.lock().unwrap_or_else(PoisonError::into_inner));
+        self.0.has_outgoing.notify_one();
+    }
+}
+
+async fn notify_others(pool: PgPool, inner: std::sync::Weak<Inner>) {
+    loop {
+        let Some(strong) = inner.upgrade() else { return };
+        tokio::select! {
+            () = strong.has_outgoing.notified() => {}
+            () = pool.close_event() => return,
+        }
+        tokio::time::sleep(COALESCE).await;
+        let outgoing = std::mem::take(&mut *strong.outgoing.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(strong);
+        let tenants: Vec<_> = outgoing.tenants.into_iter().collect();
+        let mut payloads: Vec<String> = tenants
+            .chunks(TENANTS_A_NOTIFY)
+            .map(|chunk| chunk.iter().map(|tenant| tenant.0.simple().to_string()).collect::<Vec<_>>().join(","))
+            .collect();
+        if outgoing.jobs {
+            payloads.push("jobs".to_owned());
+        }
+        for payload in payloads {
+            if let Err(error) = sqlx::query!("SELECT pg_notify($1, $2)", CHANNEL, payload).fetch_one(&pool).await {
+                // Polling finds it a little later.
+                tracing::debug!(%error, "other replicas could not be woken");
+            }
+        }
+    }
+}
+
+/// Listens to what other replicas commit and wakes this process's waiters, until `stop`.
+pub async fn listen(pool_url: sqlx::postgres::PgConnectOptions, wakeups: Wakeups, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            result = listen_once(&pool_url, &wakeups) => {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "listening for other replicas was interrupted; polling goes on");
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RECONNECT) => {}
+        }
+    }
+}
+
+async fn listen_once(options: &sqlx::postgres::PgConnectOptions, wakeups: &Wakeups) -> Result<(), sqlx::Error> {
+    // A pool of its own: the listener holds its connection for good.
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.listen(CHANNEL).await?;
+    loop {
+        let notification = listener.recv().await?;
+        match notification.payload() {
+            "jobs" => wakeups.0.jobs.notify_one(),
+            tenants => {
+                for tenant in tenants.split(',').filter_map(|tenant| tenant.parse::<TenantId>().ok()) {
+                    let _ = wakeups.0.events.send(tenant);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Entity tags from versions (RFC 9110, section 8.8.3) and the precondition `If-Match` (section 13.1.1).
+
+use axum::http::{HeaderMap, HeaderValue, header};
+
+use super::problem::{FieldError, Problem};
+
+/// The strong tag of a version.
+pub fn etag(version: i64) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or(HeaderValue::from_static("\"0\""))
+}
+
+/// What a request expects the version to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IfMatch {
+    /// It doesn't say, or says `*`.
+    Any,
+    /// One of these.
+    OneOf(Vec<i64>),
+}
+
+impl IfMatch {
+    /// Whether `version` is what was expected.
+    pub fn admits(&self, version: i64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::OneOf(versions) => versions.contains(&version),
+        }
+    }
+
+    /// Reads the header. A `W/` that a proxy put on when it compressed is accepted; a tag that we never gave matches
+    /// nothing.
+    ///
+    /// # Errors
+    /// 422 where the header isn't a list of entity tags.
+    pub fn from_headers(headers: &HeaderMap) -> Result<Self, Problem> {
+        let mut versions = Vec::new();
+        let mut sent = false;
+        for value in headers.get_all(header::IF_MATCH) {
+            sent = true;
+            let malformed = || Problem::invalid(vec![FieldError::new("If-Match", "must be a list of entity tags, as in \"3\"")]);
+            let text = value.to_str().map_err(|_| malformed())?;
+            for tag in text.split(',').map(str::trim) {
+                if tag == "*" {
+                    return Ok(Self::Any);
+                }
+                let tag = tag.strip_prefix("W/").unwrap_or(tag);
+                let tag = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).ok_or_else(malformed)?;
+                versions.extend(tag.parse::<i64>());
+            }
+        }
+        Ok(if sent { Self::OneOf(versions) } else { Self::Any })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: &'static str) -> Result<IfMatch, Problem> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_MATCH, HeaderValue::from_static(value));
+        IfMatch::from_headers(&headers)
+    }
+
+    #[test]
+    fn tags_are_read_strong_weak_and_in_lists() {
+        assert_eq!(IfMatch::from_headers(&HeaderMap::new()).unwrap(), IfMatch::Any);
+        assert_eq!(read("*").unwrap(), IfMatch::Any);
+        assert_eq!(read("\"3\"").unwrap(), IfMatch::OneOf(vec![3]));
+        assert_eq!(read("W/\"3\", \"4\"").unwrap(), IfMatch::OneOf(vec![3, 4]));
+        assert!(!read("\"other\"").unwrap().admits(1));
+        assert!(read("3").is_err());
+    }
+}

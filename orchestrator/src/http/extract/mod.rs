@@ -1,0 +1,10 @@
+//! Extractors: what a handler asks for is what has been proven or checked.
+
+mod json;
+mod path;
+mod query;
+
+pub(crate) use json::body;
+pub use json::{ApiJson, decode_json, reject_nul};
+pub use path::ApiPath;
+pub use query::ApiQuery;

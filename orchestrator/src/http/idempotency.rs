@@ -1,0 +1,180 @@
+//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): the answer to a POST is stored in the transaction of
+//! what it did, and a repeat gets the same answer. Scope: who asks, method, route; for 24 hours.
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequestParts, MatchedPath},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse as _, Response},
+};
+use http_body_util::BodyExt as _;
+use sha2::{Digest as _, Sha256};
+
+use super::problem::{FieldError, Problem};
+use crate::db::TenantTx;
+
+/// For how long an answer is kept.
+pub const KEPT: chrono::TimeDelta = chrono::TimeDelta::hours(24);
+
+static KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// The headers that belong to the answer; the others are made anew for each response.
+const STORED_HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::LOCATION, header::ETAG];
+
+/// What a request says about repeating itself.
+#[derive(Debug, Clone)]
+pub struct Idempotency {
+    key: Option<String>,
+    method: String,
+    route: String,
+    path: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Idempotency {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let route = MatchedPath::from_request_parts(parts, state).await.map(|path| path.as_str().to_owned());
+        // The API is mounted twice: a repeat may come by the other mount.
+        let route = route.unwrap_or_default().replacen("/api/v1/", "/api/", 1);
+        let path = parts.uri.path().replacen("/api/v1/", "/api/", 1);
+        Ok(Self { key: read_key(&parts.headers)?, method: parts.method.to_string(), route, path })
+    }
+}
+
+/// A structured-field string (RFC 8941), or the bare token that most clients send.
+fn read_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(&KEY) else { return Ok(None) };
+    let malformed = || Problem::invalid(vec![FieldError::new("Idempotency-Key", "must be 1 to 255 printable ASCII characters")]);
+    let text = value.to_str().map_err(|_| malformed())?.trim();
+    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    if text.is_empty() || text.len() > 255 || headers.get_all(&KEY).iter().count() > 1 {
+        return Err(malformed());
+    }
+    Ok(Some(text.to_owned()))
+}
+
+/// What to do with a request.
+#[derive(Debug)]
+pub enum Claim {
+    /// Nothing is known of it: do it, and [`Claimed::store`] the answer.
+    Proceed(Claimed),
+    /// It was done: this was the answer.
+    Replay(Response),
+}
+
+/// The right to do a request and to store its answer.
+#[derive(Debug)]
+pub struct Claimed {
+    idempotency: Idempotency,
+    fingerprint: Vec<u8>,
+}
+
+impl Idempotency {
+    /// Claims the request in the command's own transaction.
+    ///
+    /// # Errors
+    /// 422 where the key was used for something else, 409 where the first request is still running.
+    pub async fn claim(self, tx: &mut TenantTx, body: &[u8]) -> Result<Claim, Problem> {
+        let mut hasher = Sha256::new();
+        hasher.update(self.path.as_bytes());
+        hasher.update([0]);
+        hasher.update(body);
+        let fingerprint = hasher.finalize().to_vec();
+        let (Some(key), Some(actor)) = (self.key.as_deref(), tx.actor().user()) else {
+            return Ok(Claim::Proceed(Claimed { idempotency: self, fingerprint }));
+        };
+        let mut lock = Sha256::new();
+        for part in [actor.0.as_bytes().as_slice(), self.method.as_bytes(), self.route.as_bytes(), key.as_bytes()] {
+            lock.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            lock.update(part);
+        }
+        let mut lock_id = [0; 8];
+        lock_id.copy_from_slice(&lock.finalize()[..8]);
+        let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock($1) AS "locked!""#, i64::from_be_bytes(lock_id))
+            .fetch_one(tx.connection())
+            .await?;
+        if !locked {
+            return Err(in_progress());
+        }
+        let since = tx.now() - KEPT;
+        let stored = sqlx::query!(
+            "SELECT fingerprint, status, headers, body FROM idempotency_keys
+             WHERE actor_id = $1 AND method = $2 AND route = $3 AND key = $4 AND created_at > $5",
+            actor.0,
+            self.method,
+            self.route,
+            key,
+            since,
+        )
+        .fetch_optional(tx.connection())
+        .await?;
+        match stored {
+            None => Ok(Claim::Proceed(Claimed { idempotency: self, fingerprint })),
+            Some(stored) if stored.fingerprint != fingerprint => Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency.key_reused",
+                "This key was used for another request",
+            )),
+            Some(stored) => Ok(Claim::Replay(replay(stored.status, &stored.headers, stored.body))),
+        }
+    }
+}
+
+fn in_progress() -> Problem {
+    Problem::new(StatusCode::CONFLICT, "idempotency.in_progress", "The first request with this key is still running")
+}
+
+fn replay(status: i16, headers: &serde_json::Value, body: String) -> Response {
+    let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
+    let mut response = (status, body).into_response();
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    for (name, value) in headers.as_object().into_iter().flatten() {
+        if let (Ok(name), Some(Ok(value))) = (HeaderName::try_from(name), value.as_str().map(HeaderValue::from_str)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response.headers_mut().insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+    response
+}
+
+impl Claimed {
+    /// Stores the answer in the command's transaction, to be committed with it.
+    ///
+    /// # Errors
+    /// Where the database says no.
+    pub async fn store(self, tx: &mut TenantTx, response: Response) -> Result<Response, Problem> {
+        let (Some(key), Some(actor)) = (self.idempotency.key, tx.actor().user()) else { return Ok(response) };
+        let (parts, body) = response.into_parts();
+        let bytes: Bytes = body.collect().await.map_err(|error| Problem::internal(&error))?.to_bytes();
+        let headers: serde_json::Map<String, serde_json::Value> = STORED_HEADERS
+            .iter()
+            .filter_map(|name| Some((name.to_string(), parts.headers.get(name)?.to_str().ok()?.into())))
+            .collect();
+        let now = tx.now();
+        // An answer past its time may be replaced; one that a racing request stored just now may not.
+        let stored = sqlx::query!(
+            "INSERT INTO idempotency_keys (actor_id, method, route, key, fingerprint, status, headers, body, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             ON CONFLICT (actor_id, method, route, key) DO UPDATE
+             SET fingerprint = $5, status = $6, headers = $7, body = $8, created_at = $9
+             WHERE idempotency_keys.created_at <= $10",
+            actor.0,
+            self.idempotency.method,
+            self.idempotency.route,
+            key,
+            self.fingerprint,
+            i16::try_from(parts.status.as_u16()).unwrap_or(200),
+            serde_json::Value::Object(headers),
+            String::from_utf8_lossy(&bytes).into_owned(),
+            now,
+            now - KEPT,
+        )
+        .execute(tx.connection())
+        .await?;
+        if stored.rows_affected() != 1 {
+            return Err(in_progress());
+        }
+        Ok(Response::from_parts(parts, Body::from(bytes)))
+    }
+}

@@ -1,0 +1,179 @@
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse as _, Response},
+};
+use connector_matrix::appservice;
+use serde::Serialize;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    chatwoot,
+    model::{Accepted, Source},
+    sources::{self, SourceError},
+    store,
+};
+use crate::{
+    app::AppState,
+    http::{Problem, ProblemResult, extract::ApiPath, problem::ErrorChain},
+    ids::{InboxEventId, SourceId},
+};
+
+/// Where external tools post.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(receive))
+        .routes(routes!(receive_from_only_source))
+        .routes(routes!(matrix_transaction))
+        .routes(routes!(matrix_ping))
+}
+
+/// That an event is stored.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Received {
+    /// The event's id here.
+    id: InboxEventId,
+    /// Whether it had been received before.
+    duplicate: bool,
+}
+
+/// The same for an unknown source and a wrong signature.
+fn refused() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "webhooks.refused", "The source or its signature is not known")
+}
+
+fn source_problem(error: &SourceError) -> Problem {
+    match error {
+        SourceError::Database(_) => Problem::unavailable(error),
+        SourceError::Crypto(_) | SourceError::Secrets(_) => Problem::internal(error),
+    }
+}
+
+async fn read_body(state: &AppState, request: Request) -> ProblemResult<Bytes> {
+    crate::http::extract::body(request, state).await
+}
+
+/// Receives a signed webhook: verified, stored, then answered.
+#[utoipa::path(
+    post, path = "/webhooks/{service}/{source}", operation_id = "receiveWebhook", tag = "webhooks",
+    params(("service" = String, Path, description = "The tool: `chatwoot`"), ("source" = SourceId, Path)),
+    request_body(content = Vec<u8>, content_type = "application/json", description = "As the tool sends it"),
+    responses((status = 200, body = Received), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+)]
+async fn receive(State(state): State<AppState>, ApiPath((service, source)): ApiPath<(String, String)>, request: Request) -> ProblemResult<Json<Received>> {
+    let source = match source.parse::<SourceId>() {
+        Ok(id) => sources::find(&state, id).await.map_err(|error| source_problem(&error))?,
+        Err(_) => None,
+    };
+    accept_signed(&state, source.filter(|source| source.service == service), request).await.map(Json)
+}
+
+/// The same without the source, where exactly one source of that service exists.
+#[utoipa::path(
+    post, path = "/webhooks/{service}", operation_id = "receiveWebhookFromOnlySource", tag = "webhooks",
+    params(("service" = String, Path, description = "The tool: `chatwoot`")),
+    request_body(content = Vec<u8>, content_type = "application/json", description = "As the tool sends it"),
+    responses((status = 200, body = Received), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+)]
+async fn receive_from_only_source(State(state): State<AppState>, ApiPath(service): ApiPath<String>, request: Request) -> ProblemResult<Json<Received>> {
+    let source = if service.contains('\0') { None } else { sources::only(&state, &service).await.map_err(|error| source_problem(&error))? };
+    accept_signed(&state, source, request).await.map(Json)
+}
+
+async fn accept_signed(state: &AppState, source: Option<Source>, request: Request) -> ProblemResult<Received> {
+    // An unknown source costs as much as a known one with a wrong signature, and says the same.
+    let Some(source) = source.filter(|source| source.service == chatwoot::SERVICE) else { return Err(refused()) };
+    let headers = request.headers().clone();
+    let body = read_body(state, request).await?;
+    let accepted = chatwoot::accept(&source, &headers, &body, state.clock.now()).map_err(|error| match error {
+        chatwoot::Refused::Signature(reason) => {
+            metrics::counter!("chancery_inbox_rejected_total", "service" => chatwoot::SERVICE, "reason" => "signature").increment(1);
+            tracing::info!(source = %source.id, %reason, "a webhook was refused");
+            refused()
+        }
+        chatwoot::Refused::Unreadable(error) => {
+            metrics::counter!("chancery_inbox_rejected_total", "service" => chatwoot::SERVICE, "reason" => "unreadable").increment(1);
+            tracing::info!(source = %source.id, error = %ErrorChain(&error), "a webhook could not be read");
+            Problem::new(StatusCode::BAD_REQUEST, "webhooks.unreadable", "The body is not one of this service's events")
+        }
+    })?;
+    store_event(state, &source, &accepted).await
+}
+
+async fn store_event(state: &AppState, source: &Source, accepted: &Accepted<'_>) -> ProblemResult<Received> {
+    let now = state.clock.now();
+    let mut tx = state.database.system_tx().await?;
+    let id = InboxEventId(state.ids.uuid_v7(now));
+    let (id, new) = store::accept(&mut tx, source.tenant, source.id, &source.service, id, accepted, now).await?;
+    tx.commit().await?;
+    let outcome = if new { "accepted" } else { "duplicate" };
+    metrics::counter!("chancery_inbox_received_total", "service" => source.service.clone(), "outcome" => outcome).increment(1);
+    if new {
+        state.inbox_grown.notify_one();
+    }
+    Ok(Received { id, duplicate: !new })
+}
+
+/// Proves that the homeserver of a source sent the request.
+async fn matrix_source(state: &AppState, source: &str, headers: &HeaderMap) -> Result<Source, Response> {
+    let forbidden = || {
+        let (status, body) = appservice::ErrorBody::forbidden();
+        (status, Json(body)).into_response()
+    };
+    let found = match source.parse::<SourceId>() {
+        Ok(id) => sources::find(state, id).await.map_err(|error| source_problem(&error).into_response())?,
+        Err(_) => None,
+    };
+    let source = found.filter(|source| source.service == "matrix").ok_or_else(forbidden)?;
+    appservice::verify(headers, &source.secrets).map_err(|_| forbidden())?;
+    Ok(source)
+}
+
+/// Receives a transaction of the homeserver (Matrix application service API, `PUT /_matrix/app/v1/transactions/{txnId}`).
+#[utoipa::path(
+    put, path = "/webhooks/matrix/{source}/_matrix/app/v1/transactions/{txnId}", operation_id = "receiveMatrixTransaction", tag = "webhooks",
+    params(("source" = SourceId, Path), ("txnId" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/json", description = "As the homeserver sends it"),
+    responses((status = 200, description = "`{}`"), (status = "4XX", description = "Matrix's own error body: `{errcode, error}`"))
+)]
+async fn matrix_transaction(State(state): State<AppState>, ApiPath((source, transaction)): ApiPath<(String, String)>, request: Request) -> Response {
+    let headers = request.headers().clone();
+    let source = match matrix_source(&state, &source, &headers).await {
+        Ok(source) => source,
+        Err(response) => return response,
+    };
+    let body = match read_body(&state, request).await {
+        Ok(body) => body,
+        Err(problem) => return problem.into_response(),
+    };
+    if appservice::Transaction::parse(&body).is_err() {
+        let (status, body) = appservice::ErrorBody::bad_json();
+        return (status, Json(body)).into_response();
+    }
+    let accepted = Accepted {
+        event_type: "transaction".to_owned(),
+        subject: "transactions".to_owned(),
+        delivery_id: Some(transaction.chars().take(200).collect()),
+        key_hash: store::key_hash(&[b"transaction", transaction.as_bytes()]),
+        body: &body,
+    };
+    match store_event(&state, &source, &accepted).await {
+        Ok(_) => Json(serde_json::json!({})).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Answers the homeserver's ping (Matrix application service API, `POST /_matrix/app/v1/ping`).
+#[utoipa::path(
+    post, path = "/webhooks/matrix/{source}/_matrix/app/v1/ping", operation_id = "receiveMatrixPing", tag = "webhooks",
+    params(("source" = SourceId, Path)),
+    responses((status = 200, description = "`{}`"), (status = "4XX", description = "Matrix's own error body: `{errcode, error}`"))
+)]
+async fn matrix_ping(State(state): State<AppState>, ApiPath(source): ApiPath<String>, headers: HeaderMap) -> Response {
+    match matrix_source(&state, &source, &headers).await {
+        Ok(_) => Json(serde_json::json!({})).into_response(),
+        Err(response) => response,
+    }
+}

@@ -1,0 +1,80 @@
+//! The sources of webhooks: each speaks for one tenant and one account, and has secrets of its own, sealed at rest.
+
+use secrecy::SecretString;
+
+use super::{
+    model::{SEALED_FOR, Source, SourceSecrets},
+    store,
+};
+use crate::{
+    app::AppState,
+    audit::{self, Change},
+    crypto::CryptoError,
+    ids::{SourceId, TenantId},
+};
+
+/// Why a source can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The secrets can't be sealed or opened.
+    #[error("the source's secrets can't be used")]
+    Crypto(#[from] CryptoError),
+    /// The secrets are not what was sealed.
+    #[error("the source's secrets can't be read")]
+    Secrets(#[from] serde_json::Error),
+    /// The database says no.
+    #[error("the database can't be asked")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Makes a source, or gives the one for this tenant, service and account new secrets. Its id is its URL's unguessable part.
+///
+/// # Errors
+/// [`SourceError`].
+pub async fn register_source(
+    state: &AppState,
+    tenant: TenantId,
+    service: &'static str,
+    name: &str,
+    account: &str,
+    secrets: SourceSecrets,
+) -> Result<SourceId, SourceError> {
+    let sealed = state.master_key.seal(&*state.ids, SEALED_FOR, &serde_json::to_vec(&secrets)?)?;
+    let mut random = [0; 16];
+    state.ids.fill(&mut random);
+    let mut tx = state.database.system_tx().await?;
+    let id = store::upsert_source(&mut tx, tenant, store::unguessable(random), service, name, account, &sealed, state.clock.now()).await?;
+    tx.commit().await?;
+    let mut tx = state.database.worker_tx(tenant).await?;
+    let change = Change {
+        action: "webhook_source.registered",
+        resource: "webhook_source",
+        resource_id: id.to_string(),
+        old_values: None,
+        new_values: Some(serde_json::json!({ "service": service, "name": name, "account": account, "secrets": secrets.0.len() })),
+        metadata: None,
+    };
+    audit::record(&mut tx, change).await?;
+    tx.commit().await?;
+    Ok(id)
+}
+
+/// The active source with this id, its secrets opened.
+pub(super) async fn find(state: &AppState, id: SourceId) -> Result<Option<Source>, SourceError> {
+    let mut tx = state.database.system_tx().await?;
+    let Some(found) = store::find_source(&mut tx, id).await? else { return Ok(None) };
+    let secrets: SourceSecrets = serde_json::from_slice(&state.master_key.open(SEALED_FOR, &found.sealed_secrets)?)?;
+    let secrets = secrets.0.into_iter().map(SecretString::from).collect();
+    Ok(Some(Source { id: found.id, tenant: found.tenant, service: found.service, account: found.account, secrets }))
+}
+
+/// The only source of a service, if there is exactly one.
+pub(super) async fn only(state: &AppState, service: &str) -> Result<Option<Source>, SourceError> {
+    let mut tx = state.database.system_tx().await?;
+    let only = store::only_source(&mut tx, service).await?;
+    drop(tx);
+    match only {
+        Some(id) => find(state, id).await,
+        None => Ok(None),
+    }
+}

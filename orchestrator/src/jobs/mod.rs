@@ -1,0 +1,45 @@
+//! The queue that is also the outbox: a job is enqueued in the transaction of what it follows from, so that neither can
+//! be without the other, and it carries a key, so that the tool that it calls can tell a repeat.
+//!
+//! States: ready → running (under a lease, with a fence) → done, or back to ready with a later time, or dead. A worker
+//! that dies loses its lease, and another takes the job; the first one's late answer meets a higher fence and changes
+//! nothing.
+//!
+//! - [`enqueue`]: in a slice's transaction.
+//! - [`Handler`]: what runs a kind of job; a slice's jobs.rs has them.
+//! - [`Job::complete`]: in the transaction of the job's effect.
+//! - [`Worker`]: claims, runs, retries, rescues and tidies up.
+
+mod model;
+mod store;
+mod worker;
+
+pub use model::{Effect, Handler, Job, JobError};
+pub use worker::{Registry, Worker};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::{db::TenantTx, ids::JobId};
+
+/// Enqueues a job of `kind` about `key`, to run from `run_at` on (now where it is none). Enqueueing the same again does
+/// nothing.
+///
+/// # Errors
+/// Where the database says no.
+pub async fn enqueue(tx: &mut TenantTx, kind: &'static str, key: &str, payload: &impl Serialize, run_at: Option<DateTime<Utc>>) -> Result<(), sqlx::Error> {
+    let payload = serde_json::to_value(payload).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    let id = JobId(tx.new_id());
+    let run_at = run_at.unwrap_or(tx.now());
+    store::insert(tx, id, kind, key, &payload, run_at).await?;
+    tx.enqueued();
+    Ok(())
+}
+
+/// Takes back a job that hasn't begun. One that runs finds out by itself that there is nothing left to do.
+///
+/// # Errors
+/// Where the database says no.
+pub async fn cancel(tx: &mut TenantTx, kind: &'static str, key: &str) -> Result<(), sqlx::Error> {
+    store::cancel(tx, kind, key).await
+}

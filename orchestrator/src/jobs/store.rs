@@ -1,0 +1,121 @@
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+
+use super::model::Job;
+use crate::{
+    db::{SystemTx, TenantTx},
+    ids::JobId,
+};
+
+pub(super) async fn insert(tx: &mut TenantTx, id: JobId, kind: &str, key: &str, payload: &Value, run_at: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let (tenant, now) = (tx.tenant().map(|tenant| tenant.0), tx.now());
+    sqlx::query!(
+        "INSERT INTO jobs (tenant_id, id, kind, key, payload, run_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT ON CONSTRAINT jobs_key DO NOTHING",
+        tenant,
+        id.0,
+        kind,
+        key,
+        payload,
+        run_at,
+        now,
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn cancel(tx: &mut TenantTx, kind: &str, key: &str) -> Result<(), sqlx::Error> {
+    let (tenant, now) = (tx.tenant().map(|tenant| tenant.0), tx.now());
+    sqlx::query!(
+        "UPDATE jobs SET state = 'cancelled', finished_at = $4 WHERE tenant_id = $1 AND kind = $2 AND key = $3 AND state = 'ready'",
+        tenant,
+        kind,
+        key,
+        now,
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+/// Whether the job was still this claim's.
+pub(super) async fn complete(tx: &mut TenantTx, job: &Job) -> Result<bool, sqlx::Error> {
+    let now = tx.now();
+    let done = sqlx::query!(
+        "UPDATE jobs SET state = 'done', lease_until = NULL, finished_at = $4, last_error = NULL
+         WHERE tenant_id = $1 AND id = $2 AND fence = $3 AND state = 'running'",
+        job.tenant.0,
+        job.id.0,
+        job.fence,
+        now,
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Claims at most `limit` jobs that are due.
+pub(super) async fn claim(tx: &mut SystemTx, now: DateTime<Utc>, lease: TimeDelta, limit: i64) -> Result<Vec<Job>, sqlx::Error> {
+    sqlx::query_as!(
+        Job,
+        r#"UPDATE jobs SET state = 'running', fence = jobs.fence + 1, attempts = jobs.attempts + 1, lease_until = $2
+           FROM (SELECT tenant_id, id FROM jobs WHERE state = 'ready' AND run_at <= $1 ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED) AS due
+           WHERE jobs.tenant_id = due.tenant_id AND jobs.id = due.id
+           RETURNING jobs.tenant_id AS "tenant: _", jobs.id AS "id: _", jobs.kind, jobs.key, jobs.payload, jobs.attempts, jobs.fence"#,
+        now,
+        now + lease,
+        limit,
+    )
+    .fetch_all(tx.connection())
+    .await
+}
+
+/// When the next job is due.
+pub(super) async fn next_due(tx: &mut SystemTx) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar!("SELECT min(run_at) FROM jobs WHERE state = 'ready'").fetch_one(tx.connection()).await
+}
+
+/// Puts a failed job back, or among the dead where `retry_at` is none. Whether it was still this claim's.
+pub(super) async fn fail(tx: &mut SystemTx, job: &Job, now: DateTime<Utc>, retry_at: Option<DateTime<Utc>>, error: &str) -> Result<bool, sqlx::Error> {
+    let failed = sqlx::query!(
+        "UPDATE jobs SET state = CASE WHEN $4::timestamptz IS NULL THEN 'dead' ELSE 'ready' END, run_at = coalesce($4, run_at),
+                finished_at = CASE WHEN $4::timestamptz IS NULL THEN $5::timestamptz END, lease_until = NULL, last_error = $6
+         WHERE tenant_id = $1 AND id = $2 AND fence = $3 AND state = 'running'",
+        job.tenant.0,
+        job.id.0,
+        job.fence,
+        retry_at,
+        now,
+        error,
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(failed.rows_affected() == 1)
+}
+
+/// Gives back the jobs of workers that died; how many there were.
+pub(super) async fn rescue(tx: &mut SystemTx, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let rescued = sqlx::query!(
+        "UPDATE jobs SET state = 'ready', run_at = $1, lease_until = NULL, last_error = 'the worker stopped in the middle of it'
+         WHERE state = 'running' AND lease_until < $1",
+        now,
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(rescued.rows_affected())
+}
+
+/// Removes what is finished for longer than it is of interest, a little at a time.
+pub(super) async fn trim(tx: &mut SystemTx, finished_before: DateTime<Utc>, keys_before: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "DELETE FROM jobs USING (SELECT tenant_id, id FROM jobs WHERE state IN ('done', 'cancelled') AND finished_at < $1
+                                 ORDER BY finished_at LIMIT 1000) AS old
+         WHERE jobs.tenant_id = old.tenant_id AND jobs.id = old.id",
+        finished_before,
+    )
+    .execute(tx.connection())
+    .await?;
+    sqlx::query!("DELETE FROM idempotency_keys WHERE created_at < $1", keys_before).execute(tx.connection()).await?;
+    Ok(())
+}

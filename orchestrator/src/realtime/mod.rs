@@ -1,0 +1,28 @@
+//! The tenant's event log, and streaming it: server-sent events (WHATWG HTML, section 9.2) that can be resumed.
+//!
+//! [`append`] writes an event in the transaction of what it tells; its number follows commit order, because it is taken
+//! under the lock of the tenant's row, as the last thing before the commit. [`Hub`] reads the log once for all streams
+//! of a tenant in this process; [`stream`] sends to one client what it may see.
+
+mod hub;
+mod model;
+mod store;
+mod stream;
+
+pub use hub::Hub;
+pub use model::{Event, EventType};
+pub use stream::{Recheck, StreamRequest, last_event_id, stream};
+
+use uuid::Uuid;
+
+use crate::{auth::Permission, db::TenantTx};
+
+/// Appends an event. Call it last in a transaction: from here to the commit, the tenant's other appends wait.
+///
+/// # Errors
+/// Where the database says no.
+pub async fn append(tx: &mut TenantTx, event: EventType, permission: Permission, resource: Uuid) -> Result<(), sqlx::Error> {
+    store::append(tx, event, permission, resource).await?;
+    tx.appended();
+    Ok(())
+}

@@ -1,0 +1,51 @@
+use crate::{auth::Permission, ids::TenantId};
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventType {
+    /// An approval was requested.
+    ApprovalCreated,
+    /// An approval was approved or rejected.
+    ApprovalDecided,
+    /// An approval was cancelled by who requested it.
+    ApprovalCancelled,
+    /// An approval's time was over.
+    ApprovalExpired,
+    /// A conversation is new, or something in it changed.
+    ConversationUpdated,
+    /// A consultation was made.
+    ConsultationCreated,
+    /// A consultation began.
+    ConsultationStarted,
+    /// A consultation ended.
+    ConsultationEnded,
+}
+
+impl EventType {
+    /// As stored and sent.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ApprovalCreated => "approval.created",
+            Self::ApprovalDecided => "approval.decided",
+            Self::ApprovalCancelled => "approval.cancelled",
+            Self::ApprovalExpired => "approval.expired",
+            Self::ConversationUpdated => "conversation.updated",
+            Self::ConsultationCreated => "consultation.created",
+            Self::ConsultationStarted => "consultation.started",
+            Self::ConsultationEnded => "consultation.ended",
+        }
+    }
+}
+
+/// An event of a tenant's log, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its number in the tenant's log; they follow commit order without gaps.
+    pub sequence: i64,
+    /// Who may see it; none for a permission that this version doesn't know: nobody.
+    pub permission: Option<Permission>,
+    /// The message as it goes over the wire, the same for all.
+    pub frame: bytes::Bytes,
+}

@@ -1,0 +1,58 @@
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::model::{Event, EventType};
+use crate::{auth::Permission, db::TenantTx, ids::TenantId};
+
+pub(super) async fn append(tx: &mut TenantTx, event: EventType, permission: Permission, resource: Uuid) -> Result<(), sqlx::Error> {
+    let tenant = tx.tenant().map(|tenant| tenant.0);
+    let now = tx.now();
+    let data = serde_json::json!({ "type": event.as_str(), "id": resource, "tenantId": tenant });
+    sqlx::query!(
+        "WITH stream AS (
+             INSERT INTO event_streams (tenant_id, last_sequence) VALUES ($1, 1)
+             ON CONFLICT (tenant_id) DO UPDATE SET last_sequence = event_streams.last_sequence + 1
+             RETURNING last_sequence
+         )
+         INSERT INTO events (tenant_id, sequence, type, permission, resource_id, data, created_at)
+         SELECT $1, stream.last_sequence, $2, $3, $4, $5, $6 FROM stream",
+        tenant,
+        event.as_str(),
+        permission.as_str(),
+        resource,
+        data,
+        now,
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+/// The tenant's events after `after`, oldest first, at most `limit`.
+pub(super) async fn after(tx: &mut TenantTx, tenant: TenantId, after: i64, limit: i64) -> Result<Vec<Event>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT sequence, type AS event_type, permission, data FROM events WHERE tenant_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
+        tenant.0,
+        after,
+        limit,
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Event {
+            tenant,
+            sequence: row.sequence,
+            permission: Permission::from_name(&row.permission),
+            frame: Bytes::from(format!("event: {}\nid: {}\ndata: {}\n\n", row.event_type, row.sequence, row.data)),
+        })
+        .collect())
+}
+
+/// The number of the tenant's newest event; 0 where there is none.
+pub(super) async fn last_sequence(tx: &mut TenantTx, tenant: TenantId) -> Result<i64, sqlx::Error> {
+    let last = sqlx::query_scalar!("SELECT last_sequence FROM event_streams WHERE tenant_id = $1", tenant.0)
+        .fetch_optional(tx.connection())
+        .await?;
+    Ok(last.unwrap_or(0))
+}

@@ -1,0 +1,151 @@
+//! The suite's tools as this process is connected to them. One that isn't configured is absent, and what would go to it
+//! isn't done.
+
+use std::{sync::Arc, time::Duration};
+
+use connector_chatwoot::{ChatwootClient, ChatwootSettings};
+use connector_core::ConnectorError;
+use connector_jitsi::{JitsiError, JitsiSettings, Signing, TokenMinter};
+use connector_matrix::{MatrixClient, MatrixSettings, RoomId, RoomSpec};
+use moka::future::Cache;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use crate::{
+    auth::TenantRef,
+    config::{Config, ConfigError, parse_url},
+    ids::TenantId,
+};
+
+/// Rooms are looked up again after this time: somebody may have removed one.
+const ROOM_REMEMBERED: Duration = Duration::from_secs(600);
+
+/// Why the tools can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolsError {
+    /// A setting makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A connector refuses its settings.
+    #[error(transparent)]
+    Connector(#[from] ConnectorError),
+    /// Jitsi's connector refuses its settings.
+    #[error("jitsi: {0}")]
+    Jitsi(#[from] JitsiError),
+}
+
+/// Chatwoot.
+#[derive(Debug)]
+pub struct Chatwoot {
+    /// Where it is.
+    pub url: Url,
+    token: SecretString,
+    bot_token: SecretString,
+}
+
+impl Chatwoot {
+    /// A client for one account.
+    ///
+    /// # Errors
+    /// Where the token can't be sent.
+    pub fn account(&self, account: i64) -> Result<ChatwootClient, ConnectorError> {
+        let settings = ChatwootSettings::new(self.url.clone(), account, self.token.clone());
+        let has_bot = !self.bot_token.expose_secret().is_empty();
+        ChatwootClient::new(&if has_bot { settings.with_bot(self.bot_token.clone()) } else { settings })
+    }
+}
+
+/// Matrix.
+#[derive(Debug)]
+pub struct Matrix {
+    /// The client.
+    pub client: MatrixClient,
+    /// What the homeserver shows us.
+    pub hs_token: SecretString,
+    rooms: Cache<TenantId, RoomId>,
+}
+
+impl Matrix {
+    /// The tenant's room for approvals, made where it isn't there.
+    ///
+    /// # Errors
+    /// Where the homeserver doesn't answer or refuses.
+    pub async fn approvals_room(&self, tenant: &TenantRef) -> Result<RoomId, ConnectorError> {
+        if let Some(room) = self.rooms.get(&tenant.id).await {
+            return Ok(room);
+        }
+        let spec = RoomSpec {
+            // The tenant's id, not its name: a renamed tenant keeps its room.
+            alias_localpart: self.client.alias_localpart(&format!("approvals_{}", tenant.id.0.simple())),
+            name: format!("Approvals · {}", tenant.name),
+            topic: Some("What waits for a decision, and what was decided. Decisions are made in Chancery.".to_owned()),
+            ..RoomSpec::default()
+        };
+        let room = self.client.ensure_room(&spec).await?;
+        self.rooms.insert(tenant.id, room.clone()).await;
+        Ok(room)
+    }
+}
+
+/// Jitsi.
+#[derive(Debug)]
+pub struct Jitsi {
+    /// Where it is.
+    pub url: Url,
+    /// What lets people in.
+    pub minter: TokenMinter,
+    /// For how long a token lets somebody in.
+    pub lifetime: chrono::TimeDelta,
+}
+
+/// The tools.
+#[derive(Debug, Clone, Default)]
+pub struct Tools {
+    /// Customer conversations.
+    pub chatwoot: Option<Arc<Chatwoot>>,
+    /// The team's chat.
+    pub matrix: Option<Arc<Matrix>>,
+    /// Video rooms.
+    pub jitsi: Option<Arc<Jitsi>>,
+}
+
+impl Tools {
+    /// Sets up what is configured.
+    ///
+    /// # Errors
+    /// [`ToolsError`].
+    pub fn connect(config: &Config) -> Result<Self, ToolsError> {
+        let mut tools = Self::default();
+        if !config.chatwoot.url.is_empty() {
+            let url = parse_url("chatwoot.url", &config.chatwoot.url)?;
+            let (token, bot_token) = (config.chatwoot.token.clone(), config.chatwoot.bot_token.clone());
+            tools.chatwoot = Some(Arc::new(Chatwoot { url, token, bot_token }));
+        }
+        if !config.matrix.url.is_empty() {
+            let settings = MatrixSettings {
+                url: parse_url("matrix.url", &config.matrix.url)?,
+                server_name: config.matrix.server_name.clone(),
+                as_token: config.matrix.as_token.clone(),
+                hs_token: config.matrix.hs_token.clone(),
+                sender_localpart: config.matrix.sender_localpart.clone(),
+            };
+            let rooms = Cache::builder().max_capacity(10_000).time_to_live(ROOM_REMEMBERED).build();
+            tools.matrix = Some(Arc::new(Matrix { client: MatrixClient::new(&settings)?, hs_token: settings.hs_token, rooms }));
+        }
+        if !config.jitsi.url.is_empty() {
+            let minutes = u64::try_from(config.jitsi.token_minutes).unwrap_or(10);
+            let settings = JitsiSettings {
+                url: parse_url("jitsi.url", &config.jitsi.url)?,
+                app_id: config.jitsi.app_id.clone(),
+                signing: Signing::Hs256 { secret: config.jitsi.secret.clone() },
+                audience: config.jitsi.audience.clone(),
+                subject: config.jitsi.domain.clone(),
+                token_lifetime: Duration::from_secs(minutes * 60),
+            };
+            let minter = TokenMinter::new(&settings)?;
+            let lifetime = chrono::TimeDelta::minutes(config.jitsi.token_minutes);
+            tools.jitsi = Some(Arc::new(Jitsi { url: settings.url, minter, lifetime }));
+        }
+        Ok(tools)
+    }
+}
