@@ -1,0 +1,39 @@
+// Forms that change something are sent once, and say so.
+export function startForms() {
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (!("guard" in form.dataset)) return;
+    if (form.ariaBusy === "true") return event.preventDefault();
+    form.ariaBusy = "true";
+    for (const button of form.querySelectorAll("button")) button.ariaDisabled = "true";
+    const used = event.submitter;
+    const text = used?.querySelector("span");
+    if (!text || !used.dataset.busy) return;
+    used.dataset.idle = text.textContent;
+    text.textContent = used.dataset.busy;
+    used.classList.add("busy");
+  });
+
+  // Coming back with the browser's own button: the form is ready again.
+  addEventListener("pageshow", (event) => {
+    if (!event.persisted) return;
+    for (const form of document.querySelectorAll("form[aria-busy]")) {
+      form.ariaBusy = null;
+      for (const button of form.querySelectorAll("button")) {
+        button.ariaDisabled = null;
+        button.classList.remove("busy");
+        if (button.dataset.idle) button.querySelector("span").textContent = button.dataset.idle;
+      }
+    }
+  });
+
+  // Menus close on Escape and when one clicks elsewhere.
+  const close = (except) => document.querySelectorAll("details.menu[open]").forEach((menu) => menu.contains(except) || (menu.open = false));
+  document.addEventListener("click", (event) => close(event.target));
+  document.addEventListener("keydown", (event) => {
+    const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
+    if (!menu) return;
+    menu.open = false;
+    menu.firstElementChild.focus();
+  });
+}

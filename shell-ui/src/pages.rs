@@ -1,0 +1,489 @@
+//! One struct a page. Fill it and call [`askama::Template::render`].
+//!
+//! Forms send to addresses below [`Chrome::base`](crate::Chrome::base), except signing out (`POST /auth/logout`):
+//!
+//! | form | address | fields |
+//! |---|---|---|
+//! | escalate | `conversations/{id}/escalate` | `reason`, `title`, `priority`, `consultation_requested=true` |
+//! | request | `approvals` | `title`, `description`, `priority`, `expires_in_hours`, `consultation_requested=true` |
+//! | decide | `approvals/{id}/decision` | `decision=approved\|rejected`, `comment`, `consultation=true`, `version` |
+//! | withdraw | `approvals/{id}/cancel` | `version` |
+//! | start, end, join | `consultations/{id}/start`, `…/end`, `…/join` | none |
+//!
+//! Checkboxes send `true` or are absent. Filters are `GET` forms on the list's own address.
+
+use std::borrow::Borrow;
+
+use askama::Template;
+
+use crate::chrome::initials;
+use crate::{
+    ApprovalFilter, ApprovalRow, ApprovalStatus, AuditEntry, AuditFilter, Choice, Chrome, ConsultationRow,
+    ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus, Fact, FieldErrors,
+    HistoryEntry, LinkTo, Priority, TenantKind, Time, Ui,
+};
+
+/// The tenant's home: what waits, what happened, what comes.
+#[derive(Debug, Clone, Template)]
+#[template(path = "overview.html")]
+pub struct OverviewPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// Approvals that this person may decide, the most urgent first.
+    pub waiting: Vec<ApprovalRow>,
+    /// How many there are in all.
+    pub waiting_count: u64,
+    /// How many requests of this person are pending.
+    pub requested_count: u64,
+    /// How many conversations are open.
+    pub open_conversations: u64,
+    /// How many consultations are active or to come.
+    pub upcoming_count: u64,
+    /// Approvals decided lately.
+    pub recent: Vec<ApprovalRow>,
+    /// The next consultations.
+    pub consultations: Vec<ConsultationRow>,
+}
+
+impl OverviewPage {
+    /// Whether more wait than the page shows.
+    fn more_wait(&self) -> bool {
+        self.waiting_count > self.waiting.len() as u64
+    }
+}
+
+/// The list of conversations.
+#[derive(Debug, Clone, Template)]
+#[template(path = "conversations.html")]
+pub struct ConversationsPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// Only those that stand so.
+    pub status: Option<ConversationStatus>,
+    /// The page's rows, the latest first.
+    pub conversations: Vec<ConversationRow>,
+    /// The next page, if there are older ones.
+    pub older_href: Option<String>,
+    /// The first page, if this isn't it.
+    pub newest_href: Option<String>,
+}
+
+/// One conversation, with the form to escalate it.
+#[derive(Debug, Clone, Template)]
+#[template(path = "conversation.html")]
+pub struct ConversationPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// The conversation's UUID.
+    pub id: String,
+    /// The number that Chatwoot shows.
+    pub display_id: u64,
+    /// The customer's name.
+    pub contact: String,
+    /// The customer's mail or phone.
+    pub contact_detail: Option<String>,
+    /// The inbox's name.
+    pub inbox: String,
+    /// Where it stands.
+    pub status: ConversationStatus,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// The last message; empty if none is known.
+    pub last_message: String,
+    /// When that came.
+    pub last_message_at: Option<Time>,
+    /// Chatwoot's page about it.
+    pub open_href: Option<String>,
+    /// Its approvals, the latest first.
+    pub approvals: Vec<ApprovalRow>,
+    /// The form; `None` for who may not request at all.
+    pub escalate: Option<EscalateForm>,
+}
+
+/// The form "Escalate to CEO", empty or as it came back.
+#[derive(Debug, Clone)]
+pub struct EscalateForm {
+    /// Why; required.
+    pub reason: String,
+    /// A title of one's own; empty: one is made.
+    pub title: String,
+    /// How urgent.
+    pub priority: Priority,
+    /// Whether to ask for a consultation as well.
+    pub consultation_requested: bool,
+    /// Why it can't be sent now, already localised: texts `blocked-…`.
+    pub blocked: Option<String>,
+    /// What is wrong.
+    pub errors: FieldErrors,
+}
+
+impl Default for EscalateForm {
+    fn default() -> Self {
+        Self {
+            reason: String::new(),
+            title: String::new(),
+            priority: Priority::Medium,
+            consultation_requested: false,
+            blocked: None,
+            errors: FieldErrors::default(),
+        }
+    }
+}
+
+/// The list of approvals.
+#[derive(Debug, Clone, Template)]
+#[template(path = "approvals.html")]
+pub struct ApprovalsPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// Which ones.
+    pub filter: ApprovalFilter,
+    /// The page's rows, pending ones first.
+    pub approvals: Vec<ApprovalRow>,
+    /// The next page, if there are older ones.
+    pub older_href: Option<String>,
+    /// The first page, if this isn't it.
+    pub newest_href: Option<String>,
+    /// Whether this person may request one.
+    pub may_request: bool,
+}
+
+/// The form for a new approval.
+#[derive(Debug, Clone, Template)]
+#[template(path = "approval_new.html")]
+pub struct NewApprovalPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// What to approve; required.
+    pub title: String,
+    /// The whole story.
+    pub description: String,
+    /// How urgent.
+    pub priority: Priority,
+    /// Hours until it expires: empty (never), `4`, `24`, `72` or `168`.
+    pub expires_in_hours: String,
+    /// Whether to ask for a consultation as well.
+    pub consultation_requested: bool,
+    /// Why it can't be sent now, already localised: texts `blocked-…`.
+    pub blocked: Option<String>,
+    /// What is wrong.
+    pub errors: FieldErrors,
+}
+
+/// One approval, with the form to decide it.
+#[derive(Debug, Clone, Template)]
+#[template(path = "approval.html")]
+pub struct ApprovalPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// The approval's UUID.
+    pub id: String,
+    /// What it asks for.
+    pub title: String,
+    /// The whole story; line breaks are kept. May be empty.
+    pub description: String,
+    /// Where it stands.
+    pub status: ApprovalStatus,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The name of who asks.
+    pub requested_by: String,
+    /// The name of who decided.
+    pub decided_by: Option<String>,
+    /// What they wrote.
+    pub comment: Option<String>,
+    /// Whether a consultation is asked for.
+    pub consultation_requested: bool,
+    /// When it was asked for.
+    pub created: Time,
+    /// When it was decided, withdrawn or expired.
+    pub decided: Option<Time>,
+    /// When it expires or would have.
+    pub expires: Option<Time>,
+    /// Its version, sent back with a decision.
+    pub version: u64,
+    /// The conversation that it comes from.
+    pub conversation: Option<ConversationContext>,
+    /// The consultation that came of it.
+    pub consultation: Option<LinkTo>,
+    /// What else the requester attached.
+    pub metadata: Vec<Fact>,
+    /// What happened, the oldest first.
+    pub history: Vec<HistoryEntry>,
+    /// What this person can do about it.
+    pub decision: Decision,
+    /// Whether this person may withdraw it.
+    pub may_cancel: bool,
+}
+
+/// What a person can do about an approval.
+#[derive(Debug, Clone)]
+pub enum Decision {
+    /// Decide it.
+    Open(DecisionForm),
+    /// Only see why not, already localised: texts `blocked-…`.
+    Blocked(String),
+    /// It is no longer pending.
+    Closed,
+}
+
+/// The form for a decision, empty or as it came back.
+#[derive(Debug, Clone, Default)]
+pub struct DecisionForm {
+    /// What the decider writes.
+    pub comment: String,
+    /// Whether a consultation is to be set up.
+    pub consultation: bool,
+    /// What is wrong.
+    pub errors: FieldErrors,
+}
+
+/// The list of consultations.
+#[derive(Debug, Clone, Template)]
+#[template(path = "consultations.html")]
+pub struct ConsultationsPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// Those that go on or are to come, the next first.
+    pub upcoming: Vec<ConsultationRow>,
+    /// Those that are over, the latest first.
+    pub past: Vec<ConsultationRow>,
+    /// The next page of past ones.
+    pub older_href: Option<String>,
+}
+
+/// One consultation.
+#[derive(Debug, Clone, Template)]
+#[template(path = "consultation.html")]
+pub struct ConsultationPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// The consultation's UUID.
+    pub id: String,
+    /// What it is about.
+    pub title: String,
+    /// Where it stands.
+    pub status: ConsultationStatus,
+    /// The host's name.
+    pub host: String,
+    /// The other participants' names.
+    pub participants: Vec<String>,
+    /// The time set for it.
+    pub scheduled: Option<Time>,
+    /// When it began.
+    pub started: Option<Time>,
+    /// When it ended.
+    pub ended: Option<Time>,
+    /// The approval that it comes from.
+    pub approval: Option<LinkTo>,
+    /// Whether this person may start it.
+    pub may_start: bool,
+    /// Whether this person may end it.
+    pub may_end: bool,
+    /// Whether this person may join it now.
+    pub may_join: bool,
+    /// Why not, already localised, if it matters.
+    pub join_blocked: Option<String>,
+}
+
+impl ConsultationPage {
+    #[expect(clippy::unused_self, reason = "templates call methods of what they have")]
+    fn initials_of(&self, name: &str) -> String {
+        initials(name)
+    }
+}
+
+/// The audit trail.
+#[derive(Debug, Clone, Template)]
+#[template(path = "audit.html")]
+pub struct AuditPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// Which entries.
+    pub filter: AuditFilter,
+    /// What is wrong with the filter: `from`, `to`.
+    pub errors: FieldErrors,
+    /// The actions to choose from; labels by [`Ui::audit_action`].
+    pub actions: Vec<Choice>,
+    /// The people to choose from.
+    pub people: Vec<Choice>,
+    /// The page's entries, the latest first.
+    pub entries: Vec<AuditEntry>,
+    /// The next page, if there are older ones.
+    pub older_href: Option<String>,
+    /// The first page, if this isn't it.
+    pub newest_href: Option<String>,
+}
+
+impl AuditPage {
+    /// Whether an entry is the first of its day.
+    fn opens_day(&self, index: impl Borrow<usize>) -> bool {
+        let index = *index.borrow();
+        let day = |index: usize| self.entries.get(index).map(|entry| &entry.day);
+        index == 0 || day(index) != day(index - 1)
+    }
+}
+
+/// The person's own page.
+#[derive(Debug, Clone, Template)]
+#[template(path = "profile.html")]
+pub struct ProfilePage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// The name to sign in with.
+    pub user_name: String,
+    /// The mail address.
+    pub mail: Option<String>,
+    /// Where the account is managed (Keycloak's account page).
+    pub account_href: Option<String>,
+    /// Every tenant, with this person's roles there.
+    pub memberships: Vec<Membership>,
+}
+
+/// What a person is in a tenant.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    /// The tenant's name.
+    pub name: String,
+    /// Its kind.
+    pub kind: TenantKind,
+    /// Its path in Keycloak, such as `/organizations/acme-corp`; empty for the personal one.
+    pub path: String,
+    /// The roles' own names, such as `approver`.
+    pub roles: Vec<String>,
+    /// Where it leads.
+    pub href: String,
+}
+
+/// A page inside the frame for what went wrong, for a person who is signed in.
+#[derive(Debug, Clone, Template)]
+#[template(path = "problem_in_shell.html")]
+pub struct ProblemInShell {
+    /// The frame.
+    pub chrome: Chrome,
+    /// What went wrong.
+    pub problem: Problem,
+}
+
+/// A page of its own for what went wrong.
+#[derive(Debug, Clone, Template)]
+#[template(path = "problem.html")]
+pub struct ProblemPage {
+    /// Texts and assets.
+    pub ui: Ui,
+    /// What went wrong.
+    pub problem: Problem,
+}
+
+/// What went wrong, and the way on.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// What went wrong, in a few words.
+    pub title: String,
+    /// What that means and what to do.
+    pub detail: String,
+    /// The request's id, for support.
+    pub request_id: Option<String>,
+    /// The ways on: the first stands out.
+    pub ways_on: Vec<LinkTo>,
+}
+
+impl Problem {
+    /// The usual words for a status, with the way home. For other words, set `title` and `detail`.
+    pub fn for_status(ui: &Ui, status: u16, request_id: Option<String>) -> Self {
+        let known = match status {
+            400 | 401 | 403 | 404 | 405 | 409 | 410 | 412 | 413 | 415 | 422 | 429 | 431 | 503 => status,
+            402..500 => 400,
+            _ => 500,
+        };
+        let way_on = if known == 401 {
+            LinkTo { title: ui.t("sign-in"), href: "/auth/sign-in".into() }
+        } else {
+            LinkTo { title: ui.t("problem-home"), href: "/app".into() }
+        };
+        Self {
+            status,
+            title: ui.t(format!("problem-{known}")),
+            detail: ui.t(format!("problem-{known}-detail")),
+            request_id,
+            ways_on: vec![way_on],
+        }
+    }
+}
+
+/// The page to sign in.
+#[derive(Debug, Clone, Template)]
+#[template(path = "sign_in.html")]
+pub struct SignInPage {
+    /// Texts and assets.
+    pub ui: Ui,
+    /// Where signing in begins: `/auth/login?return_to=…`.
+    pub login_href: String,
+    /// What went wrong the last time, already localised: texts `sign-in-…`.
+    pub problem: Option<String>,
+}
+
+/// The page after signing out.
+#[derive(Debug, Clone, Template)]
+#[template(path = "signed_out.html")]
+pub struct SignedOutPage {
+    /// Texts and assets.
+    pub ui: Ui,
+    /// Where one signs in again.
+    pub sign_in_href: String,
+}
+
+/// The page for a browser that didn't send our cookie back.
+#[derive(Debug, Clone, Template)]
+#[template(path = "cookie_blocked.html")]
+pub struct CookieBlockedPage {
+    /// Texts and assets.
+    pub ui: Ui,
+    /// Where one tries again.
+    pub retry_href: String,
+}
+
+/// The demo's start page.
+#[derive(Debug, Clone, Template)]
+#[template(path = "demo.html")]
+pub struct DemoPage {
+    /// Texts and assets.
+    pub ui: Ui,
+    /// The people, each on a host name of their own.
+    pub people: Vec<DemoPerson>,
+    /// Opens the shell as the agent.
+    pub agent_href: String,
+    /// Opens the shell as the CEO.
+    pub ceo_href: String,
+    /// The page with the customer's widget and the agent's conversation.
+    pub chatwoot_href: String,
+    /// The page with the team's rooms.
+    pub matrix_href: String,
+    /// The page with the video rooms.
+    pub jitsi_href: String,
+    /// The page with the people and groups.
+    pub keycloak_href: Option<String>,
+}
+
+/// A person of the demo.
+#[derive(Debug, Clone)]
+pub struct DemoPerson {
+    /// The name to sign in with.
+    pub user_name: String,
+    /// The display name.
+    pub name: String,
+    /// What they are, in a few words.
+    pub role: String,
+    /// What one can try as them.
+    pub description: String,
+    /// Opens the shell on their own host name.
+    pub href: String,
+}
+
+impl DemoPerson {
+    fn initials(&self) -> String {
+        initials(&self.name)
+    }
+}
