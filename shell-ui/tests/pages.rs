@@ -1,4 +1,5 @@
 //! Every page, rendered with sample data, keeps the promises that all pages make.
+#![allow(clippy::expect_used, reason = "helpers of tests may stop the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -23,7 +23,6 @@ cookie-retry = Try again
 
 # What went wrong.
 problem-home = Go to your overview
-problem-back = Go back
 problem-request-id = If you ask for help, mention this number:
 problem-status = Error { $status }
 problem-400 = We didn’t understand that
