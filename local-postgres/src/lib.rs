@@ -339,6 +339,25 @@ impl LocalPostgres {
     }
 }
 
+/// The environment variable that names the superuser's URL of a server for the tests: `cargo xtask test` starts one for
+/// all of them.
+pub const TEST_SERVER_VARIABLE: &str = "CHANCERY_TEST_DATABASE_URL";
+
+/// For tests: the superuser's URL of a server to make databases on. It is the one that [`TEST_SERVER_VARIABLE`] names; else
+/// this process starts an ephemeral one on the first call and keeps it until it ends.
+pub async fn test_server_url() -> Result<String, Error> {
+    static SERVER: tokio::sync::OnceCell<LocalPostgres> = tokio::sync::OnceCell::const_new();
+    match std::env::var(TEST_SERVER_VARIABLE) {
+        Ok(url) if !url.is_empty() => Ok(url),
+        _ => {
+            let server = SERVER
+                .get_or_try_init(|| async { LocalPostgres::start(Options::ephemeral()?).await })
+                .await?;
+            Ok(server.superuser_url())
+        }
+    }
+}
+
 /// Makes the data directory if it is missing, and gives its real path.
 fn prepare(data_dir: &Path, lifetime: Lifetime) -> Result<PathBuf, Error> {
     if lifetime == Lifetime::Ephemeral {

@@ -1,0 +1,93 @@
+//! All tests.
+
+use anyhow::{Result, bail};
+use local_postgres::{LocalPostgres, Options, TEST_SERVER_VARIABLE};
+
+use crate::tally::{self, Format, Tally};
+use crate::{browser, demo, setup, shell};
+
+/// What to test.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    /// Leave out the tests that need Chromium
+    #[arg(long)]
+    pub(crate) skip_browser: bool,
+    /// Run only the Rust tests whose name contains this; nothing else
+    pub(crate) filter: Option<String>,
+}
+
+/// Runs the tests and ends with a line that counts them.
+pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
+    shell::step("setup", async { setup::run() }).await?;
+    let mut total = Tally::default();
+    total += counted("tests in Rust", rust(arguments.filter.as_deref())).await;
+    if arguments.filter.is_none() {
+        total += counted("examples in the documentation", async { documentation() }).await;
+        let program = shell::step("build the demo", async { demo::build() }).await;
+        match program {
+            Ok(program) => {
+                total += counted("the main job, over HTTP", async { demo::once(&program) }).await;
+                if arguments.skip_browser {
+                    println!("browser: left out, as asked");
+                } else {
+                    total += counted("browser", browser::run(&program)).await;
+                }
+            }
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                total.failed += 1;
+            }
+        }
+    }
+    println!("\n{total}");
+    if total.failed > 0 {
+        bail!("{} failed", total.failed);
+    }
+    Ok(())
+}
+
+/// A part of the tests; one that can't run counts as a failure.
+async fn counted(name: &str, part: impl Future<Output = Result<Tally>>) -> Tally {
+    let part = async {
+        let tally = part.await?;
+        println!("{name}: {tally}");
+        // For the step's outcome; the count goes on.
+        Ok(tally)
+    };
+    match shell::step(name, part).await {
+        Ok(tally) => tally,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            Tally { failed: 1, ..Tally::default() }
+        }
+    }
+}
+
+/// The Rust tests of the whole workspace, on one PostgreSQL server.
+async fn rust(filter: Option<&str>) -> Result<Tally> {
+    let options = Options { max_connections: 500, ..Options::ephemeral()? };
+    let server = LocalPostgres::start(options).await?;
+    let (mut command, format) = match shell::tool("cargo-nextest") {
+        Some(nextest) => {
+            let mut command = shell::command(nextest);
+            command.args(["nextest", "run", "--workspace", "--all-features"]);
+            (command, Format::Nextest)
+        }
+        None => (
+            shell::cargo(&["test", "--workspace", "--all-features", "--lib", "--bins", "--tests"]),
+            Format::Libtest,
+        ),
+    };
+    command.args(filter);
+    let url = server.superuser_url();
+    command.env(TEST_SERVER_VARIABLE, &url).env("DATABASE_URL", &url);
+    let tally = tally::run("tests", &mut command, format);
+    server.stop().await?;
+    tally
+}
+
+/// The examples in the documentation, which nextest doesn't run.
+fn documentation() -> Result<Tally> {
+    let mut command = shell::cargo(&["test", "--workspace", "--all-features", "--doc"]);
+    tally::run("doc tests", &mut command, Format::Libtest)
+}
