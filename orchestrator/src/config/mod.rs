@@ -298,6 +298,14 @@ pub fn parse_url(setting: &'static str, text: &str) -> Result<Url, ConfigError> 
 }
 
 impl Config {
+    /// The defaults alone, for whoever sets the rest by hand: the demo and the tests.
+    ///
+    /// # Errors
+    /// Never in practice: a test reads them.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        Figment::from(Toml::string(DEFAULTS)).extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))
+    }
+
     /// Reads the settings: the defaults, then `file`, then the environment.
     ///
     /// # Errors

@@ -41,12 +41,12 @@ struct Login {
 }
 
 /// `text` as an SQL literal.
-fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
 /// `text` as an SQL identifier.
-fn identifier(text: &str) -> String {
+pub(crate) fn identifier(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }
 
@@ -62,12 +62,8 @@ fn login(setting: &'static str, url: &SecretString) -> Result<Login, MigrateErro
 }
 
 /// What makes a login.
-fn create_role(login: &Login, with_password: bool) -> String {
-    let password = match &login.password {
-        Some(password) if with_password => format!(" PASSWORD {}", literal(password)),
-        Some(_) => " PASSWORD '…'".to_owned(),
-        None => String::new(),
-    };
+fn create_role(login: &Login) -> String {
+    let password = login.password.as_deref().map(|password| format!(" PASSWORD {}", literal(password))).unwrap_or_default();
     format!("CREATE ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE{password};", identifier(&login.name))
 }
 
@@ -98,11 +94,11 @@ pub async fn migrate(owner_url: &SecretString, app_url: &SecretString, worker_ur
             .await
             .map_err(MigrateError::Database)?;
         if !may {
-            let sql = missing.iter().map(|login| format!("-- the login of {}\n{}", login.setting, create_role(login, false)));
+            let sql = missing.iter().map(|login| format!("-- the login of {}\n{}", login.setting, create_role(login)));
             return Err(MigrateError::MissingRoles { sql: sql.collect::<Vec<_>>().join("\n") });
         }
         for login in &missing {
-            connection.execute(AssertSqlSafe(create_role(login, true))).await.map_err(MigrateError::Database)?;
+            connection.execute(AssertSqlSafe(create_role(login))).await.map_err(MigrateError::Database)?;
         }
     }
     let database: String = sqlx::query_scalar!(r#"SELECT current_database()::text AS "name!""#)

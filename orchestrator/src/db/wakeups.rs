@@ -72,7 +72,6 @@ impl Wakeups {
         self.0.jobs.notify_one();
     }
 
-
     pub(super) fn events_committed(&self, tenant: TenantId) {
         // Nobody listens: nobody needs to know.
         let _ = self.0.events.send(tenant);

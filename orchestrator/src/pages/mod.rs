@@ -13,4 +13,7 @@ pub fn sign_in_failed(_: &AppState, _: SignInFailure) -> Response { "failed".int
 pub async fn problems_as_pages(State(_): State<AppState>, request: Request, next: Next) -> Response { next.run(request).await }
 /// What the demo's start page shows.
 #[derive(Debug)]
-pub struct StartPage {}
+pub struct StartPage { pub people: Vec<StartPerson>, pub agent_href: String, pub ceo_href: String, pub chatwoot_href: String, pub matrix_href: String, pub jitsi_href: String }
+/// A person of the demo.
+#[derive(Debug)]
+pub struct StartPerson { pub username: String, pub name: String, pub href: String }
