@@ -1,6 +1,6 @@
 //! What can go wrong, in words for the person who typed the command.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why the private PostgreSQL server could not be started, stopped or removed. Nothing that was stored is lost by any
 /// of these.
@@ -177,9 +177,14 @@ pub(crate) fn last_lines(text: &str, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-/// Whether PostgreSQL's output tells of a full disk (ENOSPC or a quota; the messages are asked for in English).
-pub(crate) fn tells_of_a_full_disk(log: &str) -> bool {
-    log.contains("No space left on device") || log.contains("Disk quota exceeded")
+/// Whether a full disk made PostgreSQL fail: its output says so (ENOSPC or a quota; the messages are asked for in English),
+/// or there is no room left in `directory`, not even for saying so.
+pub(crate) fn is_full_disk(log: &str, directory: &Path) -> bool {
+    log.contains("No space left on device") || log.contains("Disk quota exceeded") || has_no_room(directory)
+}
+
+fn has_no_room(directory: &Path) -> bool {
+    nix::sys::statvfs::statvfs(directory).is_ok_and(|disk| disk.blocks_available() == 0)
 }
 
 #[cfg(test)]
@@ -190,9 +195,16 @@ mod tests {
     fn a_full_disk_is_named_as_such() {
         let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
         let error = Error::file("write", "/srv/data/file")(source);
-        assert!(
-            matches!(error, Error::DiskFull { ref directory } if directory == std::path::Path::new("/srv/data"))
-        );
+        assert!(matches!(error, Error::DiskFull { ref directory } if directory == Path::new("/srv/data")));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_disk_without_a_free_block_is_full_whatever_the_log_says() {
+        // The kernel's own file systems have no blocks at all.
+        assert!(is_full_disk("", Path::new("/proc")));
+        assert!(!is_full_disk("", &std::env::temp_dir()));
+        assert!(is_full_disk("could not write: No space left on device", &std::env::temp_dir()));
     }
 
     #[test]

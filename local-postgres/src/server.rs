@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::account::Account;
 use crate::binaries::Binaries;
-use crate::error::{Error, last_lines, tells_of_a_full_disk};
+use crate::error::{Error, is_full_disk, last_lines};
 use crate::places::{self, Places};
 use crate::{Lifetime, SUPERUSER, blocking};
 
@@ -62,7 +62,7 @@ pub(crate) async fn initialise(
     places::remove(&unfinished)?;
     let log =
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    if tells_of_a_full_disk(&log) {
+    if is_full_disk(&log, &places.home) {
         return Err(Error::DiskFull { directory: places.home.clone() });
     }
     Err(Error::Initialise { log: last_lines(&log, LOG_LINES) })
@@ -206,7 +206,7 @@ impl Startup<'_> {
     fn explain(&self, port: u16) -> Failure {
         let log = self.read_log();
         let tail = last_lines(&log, LOG_LINES);
-        if tells_of_a_full_disk(&log) {
+        if is_full_disk(&log, &self.places.home) {
             Failure::Final(Error::DiskFull { directory: self.places.home.clone() })
         } else if log.contains("Address already in use") {
             Failure::PortTaken(port)
