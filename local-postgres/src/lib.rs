@@ -230,6 +230,28 @@ impl LocalPostgres {
         let data_dir = prepare(&options.data_dir, options.lifetime)?;
         let lock = Lock::take(&data_dir)?;
         let places = Places::choose(&data_dir, account)?;
+        let started = Self::start_in(&options, account, &data_dir, &places).await;
+        let (running, connection, version) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                if options.lifetime == Lifetime::Ephemeral {
+                    // What failed first is the news.
+                    let _ = remove_all(places, &data_dir).await;
+                }
+                return Err(error);
+            }
+        };
+        tracing::info!(version = version.text, port = connection.port, "PostgreSQL is ready");
+        Ok(Self { running, connection, version, places, data_dir, lifetime: options.lifetime, _lock: lock })
+    }
+
+    /// Starts the server in places that this process has locked.
+    async fn start_in(
+        options: &Options,
+        account: Account,
+        data_dir: &Path,
+        places: &Places,
+    ) -> Result<(Running, ConnectionOptions, Version), Error> {
         server::stop_orphan(&places.cluster(), || options.tell(Progress::StoppingOrphan)).await?;
 
         let cluster = places.cluster_version()?.map(|major| (major, places.cluster()));
@@ -241,7 +263,7 @@ impl LocalPostgres {
         let password = if is_new {
             options.tell(Progress::Initialising);
             let password = random_hex(24)?;
-            server::initialise(&binaries, &places, account, &password, options.fsync).await?;
+            server::initialise(&binaries, places, account, &password, options.fsync).await?;
             password
         } else {
             read_password(&places.password())?
@@ -250,14 +272,14 @@ impl LocalPostgres {
         options.tell(Progress::Starting);
         let startup = Startup {
             binaries: &binaries,
-            places: &places,
+            places,
             account,
             fsync: options.fsync,
             max_connections: options.max_connections,
             port: options.port,
             extra_settings: &options.extra_settings,
             lifetime: options.lifetime,
-            data_dir: &data_dir,
+            data_dir,
         };
         let (running, port) = startup.run().await?;
         let connection = ConnectionOptions {
@@ -267,9 +289,7 @@ impl LocalPostgres {
             username: SUPERUSER,
             password,
         };
-        let version = binaries.version;
-        tracing::info!(version = version.text, port, "PostgreSQL is ready");
-        Ok(Self { running, connection, version, places, data_dir, lifetime: options.lifetime, _lock: lock })
+        Ok((running, connection, binaries.version))
     }
 
     /// How to connect as the superuser.
@@ -309,11 +329,7 @@ impl LocalPostgres {
         let ephemeral = lifetime == Lifetime::Ephemeral;
         running.stop(ephemeral).await?;
         if ephemeral {
-            let home = places.home;
-            blocking(move || places::remove(&home)).await?;
-            let _ = std::fs::remove_file(Lock::path(&data_dir));
-            // Stays if somebody else put something into it.
-            let _ = std::fs::remove_dir(&data_dir);
+            remove_all(places, &data_dir).await?;
         }
         drop(lock);
         Ok(())
@@ -356,6 +372,14 @@ pub async fn test_server_url() -> Result<String, Error> {
             Ok(server.superuser_url())
         }
     }
+}
+
+/// Removes an ephemeral server's data, and the data directory unless somebody else put something into it.
+async fn remove_all(places: Places, data_dir: &Path) -> Result<(), Error> {
+    blocking(move || places::remove(&places.home)).await?;
+    let _ = std::fs::remove_file(Lock::path(data_dir));
+    let _ = std::fs::remove_dir(data_dir);
+    Ok(())
 }
 
 /// Makes the data directory if it is missing, and gives its real path.

@@ -290,6 +290,17 @@ async fn an_ephemeral_server_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn an_ephemeral_server_that_does_not_start_leaves_nothing_behind() {
+    let options = Options {
+        extra_settings: vec![("no_such_setting".into(), "1".into())],
+        ..Options::ephemeral().unwrap()
+    };
+    let data_dir = options.data_dir.clone();
+    LocalPostgres::start(options).await.unwrap_err();
+    eventually("the directory is gone", || !data_dir.exists()).await;
+}
+
+#[tokio::test]
 async fn reset_removes_the_database_and_nothing_else() {
     let directory = data_dir();
     std::fs::write(directory.path().join("other"), "kept").unwrap();
