@@ -257,3 +257,12 @@ pub struct ApprovalFilter {
     /// At most so many.
     pub limit: u32,
 }
+
+/// How many approvals of a tenant are pending, from one person's point of view.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PendingCounts {
+    /// Those that somebody else requested.
+    pub of_others: u64,
+    /// Those that the person requested.
+    pub own: u64,
+}

@@ -18,7 +18,7 @@ use crate::{
     http::{
         Problem, ProblemResult,
         etag::{IfMatch, etag},
-        extract::{ApiJson, ApiPath, ApiQuery},
+        extract::{ApiJson, ApiPath, ApiQuery, check_time},
         idempotency::{Claim, Idempotency},
         page::{Page, read_cursor, read_limit},
         problem::FieldError,
@@ -99,6 +99,7 @@ fn check(value: CreateApproval, now: DateTime<Utc>) -> Result<NewApproval, Probl
     if value.expires_at.is_some_and(|at| at <= now) {
         errors.push(FieldError::new("/expiresAt", "must be in the future"));
     }
+    check_time("/expiresAt", value.expires_at, &mut errors);
     if let Some(source) = &value.source {
         check_source(source, &mut errors);
     }

@@ -1,6 +1,8 @@
+use std::collections::{HashMap, HashSet};
+
 use uuid::Uuid;
 
-use super::model::{Approval, ApprovalFilter, ApprovalStatus, NewApproval, Priority, Source};
+use super::model::{Approval, ApprovalFilter, ApprovalStatus, NewApproval, PendingCounts, Priority, Source};
 use crate::{
     db::TenantTx,
     ids::{ApprovalId, ConversationId, TenantId, UserId},
@@ -292,4 +294,97 @@ pub(super) async fn has_another_decider(tx: &mut TenantTx, tenant: TenantId, req
     )
     .fetch_one(tx.connection())
     .await
+}
+
+/// How many approvals of the tenant are pending, from `user`'s point of view.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn pending_counts(tx: &mut TenantTx, tenant: TenantId, user: UserId) -> Result<PendingCounts, sqlx::Error> {
+    let counts = sqlx::query!(
+        r#"SELECT count(*) FILTER (WHERE requested_by <> $2) AS "of_others!", count(*) FILTER (WHERE requested_by = $2) AS "own!"
+           FROM approvals WHERE tenant_id = $1 AND status = 'pending'"#,
+        tenant.0,
+        user.0,
+    )
+    .fetch_one(tx.connection())
+    .await?;
+    Ok(PendingCounts { of_others: u64::try_from(counts.of_others).unwrap_or(0), own: u64::try_from(counts.own).unwrap_or(0) })
+}
+
+/// The pending approvals that somebody other than `user` requested, the most urgent and then the oldest first.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn waiting_for(tx: &mut TenantTx, tenant: TenantId, user: UserId, limit: u32) -> Result<Vec<Approval>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT approvals.id, approvals.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by, requester.name AS "requested_by_name?",
+                  approved_by, approver.name AS "approved_by_name?", priority AS "priority: Priority", comment, metadata, source_service, source_account,
+                  source_conversation, source_message, source_link, conversation_id, consultation_requested, expires_at, version, created_at,
+                  approvals.updated_at, decided_at
+           FROM approvals
+           LEFT JOIN people AS requester ON requester.tenant_id = approvals.tenant_id AND requester.user_id = requested_by
+           LEFT JOIN people AS approver ON approver.tenant_id = approvals.tenant_id AND approver.user_id = approved_by
+           WHERE approvals.tenant_id = $1 AND status = 'pending' AND requested_by <> $2
+           ORDER BY CASE priority WHEN 'high' THEN 0 WHEN 'medium' THEN 1 ELSE 2 END, approvals.id LIMIT $3"#,
+        tenant.0,
+        user.0,
+        i64::from(limit),
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    Ok(rows.into_iter().map(Approval::from).collect())
+}
+
+/// The approvals that somebody decided last, the latest first.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn decided_lately(tx: &mut TenantTx, tenant: TenantId, limit: u32) -> Result<Vec<Approval>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT approvals.id, approvals.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by, requester.name AS "requested_by_name?",
+                  approved_by, approver.name AS "approved_by_name?", priority AS "priority: Priority", comment, metadata, source_service, source_account,
+                  source_conversation, source_message, source_link, conversation_id, consultation_requested, expires_at, version, created_at,
+                  approvals.updated_at, decided_at
+           FROM approvals
+           LEFT JOIN people AS requester ON requester.tenant_id = approvals.tenant_id AND requester.user_id = requested_by
+           LEFT JOIN people AS approver ON approver.tenant_id = approvals.tenant_id AND approver.user_id = approved_by
+           WHERE approvals.tenant_id = $1 AND status IN ('approved', 'rejected')
+           ORDER BY decided_at DESC, approvals.id DESC LIMIT $2"#,
+        tenant.0,
+        i64::from(limit),
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    Ok(rows.into_iter().map(Approval::from).collect())
+}
+
+/// Those of `conversations` that have a pending approval.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn pending_among(tx: &mut TenantTx, tenant: TenantId, conversations: &[ConversationId]) -> Result<HashSet<ConversationId>, sqlx::Error> {
+    let ids: Vec<Uuid> = conversations.iter().map(|id| id.0).collect();
+    let found = sqlx::query_scalar!(
+        r#"SELECT conversation_id AS "id!: ConversationId" FROM approvals WHERE tenant_id = $1 AND status = 'pending' AND conversation_id = ANY ($2)"#,
+        tenant.0,
+        &ids,
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    Ok(found.into_iter().collect())
+}
+
+/// The titles of these approvals.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn titles(tx: &mut TenantTx, tenant: TenantId, approvals: &[ApprovalId]) -> Result<HashMap<ApprovalId, String>, sqlx::Error> {
+    let ids: Vec<Uuid> = approvals.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!(r#"SELECT id AS "id: ApprovalId", title FROM approvals WHERE tenant_id = $1 AND id = ANY ($2)"#, tenant.0, &ids)
+        .fetch_all(tx.connection())
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.title)).collect())
 }

@@ -10,6 +10,7 @@ mod store;
 
 pub use model::{AuditEntry, AuditFilter, AuditQuery};
 pub use routes::{page, router};
+pub use store::actions;
 
 use serde_json::Value;
 

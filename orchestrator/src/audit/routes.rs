@@ -12,12 +12,12 @@ use crate::{
     db::TenantTx,
     http::{
         Problem, ProblemResult,
-        extract::{ApiJson, ApiPath, ApiQuery},
+        extract::{ApiJson, ApiPath, ApiQuery, check_time},
         idempotency::{Claim, Idempotency},
         page::{Page, read_cursor, read_limit},
         problem::FieldError,
     },
-    ids::AuditId,
+    ids::{AuditId, TenantId},
 };
 
 const MAX_VALUES_BYTES: usize = 16 * 1024;
@@ -34,18 +34,28 @@ pub fn router() -> OpenApiRouter<AppState> {
 )]
 async fn list(State(state): State<AppState>, caller: Caller, ApiQuery(query): ApiQuery<AuditQuery>) -> ProblemResult<Json<Page<AuditEntry>>> {
     let tenants = caller.tenants_to_read(query.tenant_id.as_deref(), Permission::AuditRead)?;
-    let filter = AuditFilter {
+    let filter = filter(tenants, query, None)?;
+    let mut tx = state.database.tenant_tx(caller.principal()).await?;
+    Ok(Json(page(&mut tx, &filter).await?))
+}
+
+fn filter(tenants: Vec<TenantId>, query: AuditQuery, resource: Option<(String, String)>) -> Result<AuditFilter, Problem> {
+    let mut errors = Vec::new();
+    check_time("?from", query.from, &mut errors);
+    check_time("?to", query.to, &mut errors);
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    Ok(AuditFilter {
         tenants,
         action: query.action,
         user: query.user_id,
-        resource: None,
+        resource,
         from: query.from,
         to: query.to,
         before: read_cursor(query.cursor.as_deref())?.map(AuditId),
         limit: read_limit(query.limit)?,
-    };
-    let mut tx = state.database.tenant_tx(caller.principal()).await?;
-    Ok(Json(page(&mut tx, &filter).await?))
+    })
 }
 
 /// One page of the trail, for the API and for pages.
@@ -73,16 +83,7 @@ async fn list_resource(
     if resource.contains('\0') || resource_id.contains('\0') {
         return Err(Problem::not_found());
     }
-    let filter = AuditFilter {
-        tenants,
-        action: query.action,
-        user: query.user_id,
-        resource: Some((resource, resource_id)),
-        from: query.from,
-        to: query.to,
-        before: read_cursor(query.cursor.as_deref())?.map(AuditId),
-        limit: read_limit(query.limit)?,
-    };
+    let filter = filter(tenants, query, Some((resource, resource_id)))?;
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     let page = page(&mut tx, &filter).await?;
     // A thing that has no entry in any tenant of the caller is unknown to it.

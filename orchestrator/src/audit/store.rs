@@ -72,3 +72,23 @@ pub(super) async fn list(tx: &mut TenantTx, filter: &AuditFilter) -> Result<Vec<
     .fetch_all(tx.connection())
     .await
 }
+
+/// The actions that the tenant's trail has, in alphabetical order.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn actions(tx: &mut TenantTx, tenant: crate::ids::TenantId) -> Result<Vec<String>, sqlx::Error> {
+    // From each action to the next by the index: a trail is long, and its actions are few.
+    sqlx::query_scalar!(
+        r#"WITH RECURSIVE known (action) AS (
+               (SELECT action FROM audit_logs WHERE tenant_id = $1 ORDER BY action LIMIT 1)
+               UNION ALL
+               SELECT (SELECT entry.action FROM audit_logs AS entry WHERE entry.tenant_id = $1 AND entry.action > known.action ORDER BY entry.action LIMIT 1)
+               FROM known WHERE known.action IS NOT NULL
+           )
+           SELECT action AS "action!" FROM known WHERE action IS NOT NULL LIMIT 200"#,
+        tenant.0,
+    )
+    .fetch_all(tx.connection())
+    .await
+}

@@ -18,7 +18,7 @@ use crate::{
     http::{
         Problem, ProblemResult,
         etag::{IfMatch, etag},
-        extract::{ApiJson, ApiPath, ApiQuery},
+        extract::{ApiJson, ApiPath, ApiQuery, check_time},
         idempotency::{Claim, Idempotency},
         page::{Page, read_cursor, read_limit},
         problem::FieldError,
@@ -112,6 +112,7 @@ async fn create(
     if value.participant_ids.len() > MAX_PARTICIPANTS {
         errors.push(FieldError::new("/participantIds", format!("must have at most {MAX_PARTICIPANTS} people")));
     }
+    check_time("/scheduledAt", value.scheduled_at, &mut errors);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }

@@ -189,6 +189,21 @@ pub async fn page(tx: &mut TenantTx, tenant: Option<TenantId>, before: Option<Co
     Ok(Page::of(consultations, limit, |consultation| consultation.id.0))
 }
 
+/// The tenant's consultations that go on or are to come, as far as the transaction's principal may see them; those under way
+/// first.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn upcoming(tx: &mut TenantTx, tenant: TenantId, limit: u32) -> Result<Vec<Consultation>, sqlx::Error> {
+    let Actor::Principal(principal) = tx.actor().clone() else { return Ok(Vec::new()) };
+    let (all, own) = readable(&principal);
+    if !all.contains(&tenant) && !own.contains(&tenant) {
+        return Ok(Vec::new());
+    }
+    let only_of = (!all.contains(&tenant)).then_some(principal.id);
+    store::upcoming(tx, tenant, only_of, limit).await
+}
+
 /// The newest consultation about an approval.
 ///
 /// # Errors

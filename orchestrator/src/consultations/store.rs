@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
 use super::model::{Consultation, ConsultationFilter, ConsultationStatus};
@@ -122,4 +124,34 @@ pub(super) async fn are_members(tx: &mut TenantTx, tenant: TenantId, users: &[Us
     .fetch_one(tx.connection())
     .await?;
     Ok(usize::try_from(found).is_ok_and(|found| found == users.len()))
+}
+
+/// Those that go on or are to come, those under way first; only those in which `only_of` takes part, where it is given.
+pub(super) async fn upcoming(tx: &mut TenantTx, tenant: TenantId, only_of: Option<UserId>, limit: u32) -> Result<Vec<Consultation>, sqlx::Error> {
+    sqlx::query_as!(
+        Consultation,
+        r#"SELECT id AS "id: _", tenant_id AS "tenant_id: _", title, jitsi_room, status AS "status: ConsultationStatus", host_id AS "host_id: _",
+                  participant_ids AS "participant_ids: _", approval_id AS "approval_id: _", scheduled_at, started_at, ended_at, version, created_at, updated_at
+           FROM consultations
+           WHERE tenant_id = $1 AND status IN ('active', 'scheduled') AND ($2::uuid IS NULL OR host_id = $2 OR $2 = ANY (participant_ids))
+           ORDER BY status, coalesce(scheduled_at, created_at), id LIMIT $3"#,
+        tenant.0,
+        only_of.map(|user| user.0),
+        i64::from(limit),
+    )
+    .fetch_all(tx.connection())
+    .await
+}
+
+/// The titles of these consultations.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn titles(tx: &mut TenantTx, tenant: TenantId, ids: &[ConsultationId]) -> Result<HashMap<ConsultationId, String>, sqlx::Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows =
+        sqlx::query!(r#"SELECT id AS "id: ConsultationId", title FROM consultations WHERE tenant_id = $1 AND id = ANY ($2)"#, tenant.0, &ids)
+            .fetch_all(tx.connection())
+            .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.title)).collect())
 }

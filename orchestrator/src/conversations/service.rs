@@ -79,6 +79,24 @@ pub async fn page(tx: &mut TenantTx, tools: &Tools, tenants: &[TenantId], before
     Ok(Page::of(conversations, limit, |conversation: &Conversation| conversation.id.0))
 }
 
+/// One page of one tenant's conversations, those that were told of last first; only those that stand so, where a status is
+/// given.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn page_of(
+    tx: &mut TenantTx,
+    tools: &Tools,
+    tenant: TenantId,
+    status: Option<&str>,
+    before: Option<ConversationId>,
+    limit: u32,
+) -> Result<Page<Conversation>, sqlx::Error> {
+    let conversations = store::list_of(tx, tenant, status, before, limit).await?;
+    let conversations = conversations.into_iter().map(|conversation| with_link(conversation, tools)).collect();
+    Ok(Page::of(conversations, limit, |conversation: &Conversation| conversation.id.0))
+}
+
 /// Escalates a conversation to whoever decides, for the transaction's principal.
 ///
 /// # Errors

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
 use super::model::{Conversation, Observation};
@@ -104,4 +106,58 @@ pub(super) async fn list(tx: &mut TenantTx, tenants: &[TenantId], before: Option
     )
     .fetch_all(tx.connection())
     .await
+}
+
+/// One more than the limit of one tenant's, those that were told of last first.
+pub(super) async fn list_of(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    status: Option<&str>,
+    before: Option<ConversationId>,
+    limit: u32,
+) -> Result<Vec<Conversation>, sqlx::Error> {
+    sqlx::query_as!(
+        Conversation,
+        r#"SELECT id AS "id: _", tenant_id AS "tenant_id: _", source_id AS "source_id: _", service, account, display_id, inbox_id, inbox_name,
+                  contact_name, status, labels, last_message, last_message_by, last_message_at, remote_updated_at, NULL::text AS link, created_at, updated_at
+           FROM conversations
+           WHERE tenant_id = $1 AND ($2::text IS NULL OR status = $2)
+             AND (remote_updated_at, id) < (
+                 coalesce((SELECT c.remote_updated_at FROM conversations AS c WHERE c.tenant_id = $1 AND c.id = $3), 'infinity'), $3)
+           ORDER BY remote_updated_at DESC, id DESC LIMIT $4"#,
+        tenant.0,
+        status,
+        before.map_or(Uuid::max(), |id| id.0),
+        i64::from(limit) + 1,
+    )
+    .fetch_all(tx.connection())
+    .await
+}
+
+/// How many conversations of the tenant are open.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn open_count(tx: &mut TenantTx, tenant: TenantId) -> Result<u64, sqlx::Error> {
+    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM conversations WHERE tenant_id = $1 AND status = 'open'"#, tenant.0)
+        .fetch_one(tx.connection())
+        .await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// The customers' names of these conversations, where they are known.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn contacts(tx: &mut TenantTx, tenant: TenantId, ids: &[ConversationId]) -> Result<HashMap<ConversationId, String>, sqlx::Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!(
+        r#"SELECT id AS "id: ConversationId", contact_name AS "name!" FROM conversations
+           WHERE tenant_id = $1 AND id = ANY ($2) AND contact_name IS NOT NULL"#,
+        tenant.0,
+        &ids,
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.name)).collect())
 }

@@ -15,7 +15,7 @@ pub use stream::{Recheck, StreamRequest, last_event_id, stream};
 
 use uuid::Uuid;
 
-use crate::{auth::Permission, db::TenantTx};
+use crate::{auth::Permission, db::TenantTx, ids::TenantId};
 
 /// Appends an event. Call it last in a transaction: from here to the commit, the tenant's other appends wait.
 ///
@@ -25,4 +25,12 @@ pub async fn append(tx: &mut TenantTx, event: EventType, permission: Permission,
     store::append(tx, event, permission, resource).await?;
     tx.appended();
     Ok(())
+}
+
+/// The number of the tenant's newest event: a page that is read after it shows at least that much.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn position(tx: &mut TenantTx, tenant: TenantId) -> Result<i64, sqlx::Error> {
+    store::last_sequence(tx, tenant).await
 }

@@ -4,4 +4,4 @@ mod routes;
 mod store;
 
 pub use routes::router;
-pub use store::find;
+pub use store::{find, names, people};
