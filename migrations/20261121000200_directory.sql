@@ -23,7 +23,8 @@ CREATE TABLE principals (
     kind text NOT NULL CHECK (kind IN ('person', 'service')),
     enabled boolean NOT NULL,
     platform_admin boolean NOT NULL,
-    seen_at timestamptz NOT NULL
+    -- When the user was last read by itself; none where it is only known as a member of a group.
+    seen_at timestamptz
 );
 SELECT open_to_system('principals', ARRAY['SELECT', 'INSERT', 'UPDATE']);
 

@@ -7,9 +7,14 @@ mod reconcile;
 mod store;
 mod tree;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use connector_core::ConnectorError;
 use connector_keycloak::KeycloakAdmin;
 use moka::future::Cache;
@@ -17,16 +22,21 @@ use moka::future::Cache;
 pub use reconcile::Reconciler;
 pub use tree::{Place, TreeError};
 
+use self::store::{Membership, Seen};
 use crate::{
-    auth::{Principal, PrincipalError, PrincipalSource},
+    audit::{self, Change},
+    auth::{Principal, PrincipalError, PrincipalSource, TenantRef},
     clock::SharedClock,
-    db::Database,
+    db::{Database, TenantTx},
     http::problem::ErrorChain,
     ids::{TenantId, UserId},
 };
 
 /// For how long a principal is remembered before the mirror is read again.
 const REMEMBERED: Duration = Duration::from_secs(5);
+/// A user that is active is compared with Keycloak after this time.
+const FRESH: TimeDelta = TimeDelta::seconds(40);
+const REFRESH_APART: Duration = Duration::from_secs(10);
 
 /// Why the mirror can't be renewed.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +58,8 @@ pub struct Directory {
     api_client: String,
     clock: SharedClock,
     remembered: Cache<UserId, Arc<Principal>>,
+    /// Who is being compared with Keycloak, or was just now.
+    refreshing: Cache<UserId, ()>,
 }
 
 impl std::fmt::Debug for Directory {
@@ -60,44 +72,54 @@ impl Directory {
     /// The directory of a realm.
     pub fn new(database: Database, keycloak: Arc<KeycloakAdmin>, api_client: String, clock: SharedClock) -> Self {
         let remembered = Cache::builder().max_capacity(50_000).time_to_live(REMEMBERED).build();
-        Self { database, keycloak, api_client, clock, remembered }
+        let refreshing = Cache::builder().max_capacity(50_000).time_to_live(REFRESH_APART).build();
+        Self { database, keycloak, api_client, clock, remembered, refreshing }
     }
 
     /// Reads a user, its groups and its platform roles from Keycloak, and renews the mirror of it and of the tenants that
     /// are new to us.
     ///
     /// # Errors
-    /// [`DirectoryError`]; then the mirror is as it was.
+    /// [`DirectoryError`]; then the mirror is as it was, or partly renewed, and the next run goes on.
     pub async fn refresh_user(&self, user: UserId) -> Result<Option<Arc<Principal>>, DirectoryError> {
         let now = self.clock.now();
         let found = self.keycloak.user(user.0).await?.filter(|found| found.enabled);
         let Some(found) = found else {
-            let mut tx = self.database.system_tx().await?;
-            store::disable(&mut tx, user, now).await?;
-            tx.commit().await?;
-            self.remembered.invalidate(&user).await;
+            self.disable(user).await?;
             return Ok(None);
         };
         let roles = self.keycloak.user_client_roles(user.0, &self.api_client).await?;
         let groups = self.keycloak.user_groups(user.0).await?;
-        let mut memberships = Vec::new();
+        let mut tenants: BTreeMap<TenantId, TenantRef> = BTreeMap::new();
+        let mut after: BTreeMap<TenantId, BTreeSet<Membership>> = BTreeMap::new();
         for group in &groups {
             let Ok(place) = Place::of(&group.path) else { continue };
             let tenant = tree::tenant_group(&self.keycloak, group, &place).await?;
-            memberships.push(store::Membership { tenant, group: group.id, role: place.role });
+            let membership = Membership { tenant: tenant.id, user: user.0, group: group.id, role: place.role };
+            after.entry(tenant.id).or_default().insert(membership);
+            tenants.insert(tenant.id, tenant);
         }
-        let mut new_tenants = Vec::new();
         let mut tx = self.database.system_tx().await?;
         store::upsert_principal(&mut tx, &found, roles.iter().any(|role| role == "platform-admin"), now).await?;
-        for membership in &memberships {
-            if store::upsert_tenant(&mut tx, &membership.tenant, now).await? {
-                new_tenants.push(membership.tenant.id);
+        let mut new_tenants = Vec::new();
+        for tenant in tenants.values() {
+            if store::upsert_tenant(tx.connection(), tenant, now).await? {
+                new_tenants.push(tenant.id);
             }
         }
-        store::replace_memberships(&mut tx, &found, &memberships, now).await?;
+        let before = store::of_user(tx.connection(), user).await?;
         tx.commit().await?;
+        let none = BTreeSet::new();
+        for tenant in before.keys().chain(after.keys()).copied().collect::<BTreeSet<_>>() {
+            let (before, after) = (before.get(&tenant).unwrap_or(&none), after.get(&tenant).unwrap_or(&none));
+            if before != after {
+                let mut tx = self.database.worker_tx(tenant).await?;
+                store::upsert_person(tx.connection(), tenant, &found, now).await?;
+                change_memberships(&mut tx, before, after).await?;
+                tx.commit().await?;
+            }
+        }
         // Whoever could decide is known before anybody asks whether somebody could.
-        new_tenants.dedup();
         for tenant in new_tenants {
             self.refresh_tenant(tenant).await?;
         }
@@ -111,18 +133,46 @@ impl Directory {
     /// [`DirectoryError`]; then the mirror is as it was.
     pub async fn refresh_tenant(&self, tenant: TenantId) -> Result<(), DirectoryError> {
         let now = self.clock.now();
-        let Some(read) = tree::read_tenant(&self.keycloak, tenant).await? else {
-            let mut tx = self.database.system_tx().await?;
-            let gone = store::empty_tenant(&mut tx, tenant).await?;
-            tx.commit().await?;
-            self.forget(&gone).await;
-            return Ok(());
-        };
-        let mut tx = self.database.system_tx().await?;
-        store::upsert_tenant(&mut tx, &read.tenant, now).await?;
-        let changed = store::replace_members(&mut tx, &read, now).await?;
+        let read = tree::read_tenant(&self.keycloak, tenant).await?;
+        let mut tx = self.database.worker_tx(tenant).await?;
+        let before = store::of_tenant(tx.connection(), tenant).await?;
+        let mut after = BTreeSet::new();
+        let mut disabled = BTreeSet::new();
+        if let Some(read) = &read {
+            store::upsert_tenant(tx.connection(), &read.tenant, now).await?;
+            for (user, group, role) in &read.members {
+                if user.enabled {
+                    store::upsert_member(tx.connection(), tenant, user, now).await?;
+                    after.insert(Membership { tenant, user: user.id, group: *group, role: *role });
+                } else {
+                    disabled.insert(UserId(user.id));
+                }
+            }
+        }
+        change_memberships(&mut tx, &before, &after).await?;
         tx.commit().await?;
-        self.forget(&changed).await;
+        for membership in before.symmetric_difference(&after) {
+            self.remembered.invalidate(&UserId(membership.user)).await;
+        }
+        // Somebody who is disabled loses everything, not only this tenant.
+        for user in disabled {
+            self.disable(user).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes away all access of a user that Keycloak has disabled or deleted.
+    async fn disable(&self, user: UserId) -> Result<(), DirectoryError> {
+        let mut tx = self.database.system_tx().await?;
+        store::disable(&mut tx, user, self.clock.now()).await?;
+        let before = store::of_user(tx.connection(), user).await?;
+        tx.commit().await?;
+        self.remembered.invalidate(&user).await;
+        for (tenant, before) in before {
+            let mut tx = self.database.worker_tx(tenant).await?;
+            change_memberships(&mut tx, &before, &BTreeSet::new()).await?;
+            tx.commit().await?;
+        }
         Ok(())
     }
 
@@ -149,10 +199,19 @@ impl Directory {
         store::group_tenants(&mut tx).await
     }
 
-    async fn forget(&self, users: &[UserId]) {
-        for user in users {
-            self.remembered.invalidate(user).await;
+    /// Compares a user that is active with Keycloak, beside the request, and not more often than that makes sense: one
+    /// without a group is found disabled only this way.
+    async fn refresh_later(&self, user: UserId) {
+        if self.refreshing.get(&user).await.is_some() {
+            return;
         }
+        self.refreshing.insert(user, ()).await;
+        let directory = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = directory.refresh_user(user).await {
+                tracing::warn!(error = %ErrorChain(&error), "a user could not be compared with Keycloak and stays as it is");
+            }
+        });
     }
 
     async fn load(&self, user: UserId) -> Result<Option<Arc<Principal>>, sqlx::Error> {
@@ -165,6 +224,30 @@ impl Directory {
     }
 }
 
+/// Makes the memberships of a tenant what they are in Keycloak, each change with its entry in the trail.
+async fn change_memberships(tx: &mut TenantTx, before: &BTreeSet<Membership>, after: &BTreeSet<Membership>) -> Result<(), sqlx::Error> {
+    let now = tx.now();
+    // First what is taken away, so that nobody has more than they should meanwhile.
+    for gone in before.difference(after) {
+        if !after.iter().any(|kept| (kept.user, kept.group) == (gone.user, gone.group)) {
+            store::remove(tx.connection(), *gone).await?;
+        }
+        record(tx, "membership.removed", gone).await?;
+    }
+    for new in after.difference(before) {
+        store::add(tx.connection(), *new, now).await?;
+        record(tx, "membership.added", new).await?;
+    }
+    Ok(())
+}
+
+async fn record(tx: &mut TenantTx, action: &'static str, membership: &Membership) -> Result<(), sqlx::Error> {
+    let values = Some(serde_json::json!({ "userId": membership.user, "groupId": membership.group, "role": membership.role }));
+    let (old_values, new_values) = if action == "membership.removed" { (values, None) } else { (None, values) };
+    let change = Change { action, resource: "membership", resource_id: membership.user.to_string(), old_values, new_values, metadata: None };
+    audit::record(tx, change).await.map(drop)
+}
+
 #[async_trait]
 impl PrincipalSource for Directory {
     async fn principal(&self, user: UserId) -> Result<Arc<Principal>, PrincipalError> {
@@ -173,13 +256,22 @@ impl PrincipalSource for Directory {
         }
         let unavailable = |error: sqlx::Error| PrincipalError::Unavailable(Box::new(error));
         let mut tx = self.database.system_tx().await.map_err(unavailable)?;
-        let seen = store::is_enabled(&mut tx, user).await.map_err(unavailable)?;
+        let seen = store::seen(&mut tx, user).await.map_err(unavailable)?;
         drop(tx);
         match seen {
-            Some(true) => self.load(user).await.map_err(unavailable)?.ok_or(PrincipalError::Unknown),
-            Some(false) => Err(PrincipalError::Unknown),
-            None => self.refreshed(user).await,
+            Some(seen) if !seen.enabled => return Err(PrincipalError::Unknown),
+            Some(Seen { seen_at: Some(at), .. }) => {
+                if self.clock.now() - at > FRESH {
+                    self.refresh_later(user).await;
+                }
+            }
+            // Known from a group alone, or not at all.
+            seen => match self.refreshed(user).await {
+                Err(PrincipalError::Unavailable(_)) if seen.is_some() => {}
+                refreshed => return refreshed,
+            },
         }
+        self.load(user).await.map_err(unavailable)?.ok_or(PrincipalError::Unknown)
     }
 
     async fn refreshed(&self, user: UserId) -> Result<Arc<Principal>, PrincipalError> {

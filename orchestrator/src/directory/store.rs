@@ -2,9 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use connector_keycloak::User;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::tree::TenantTree;
 use crate::{
     auth::{Grant, Principal, PrincipalKind, Role, TenantKind, TenantRef},
     db::SystemTx,
@@ -12,8 +12,10 @@ use crate::{
 };
 
 /// That a user belongs to a group of a tenant, and the role that this gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Membership {
-    pub tenant: TenantRef,
+    pub tenant: TenantId,
+    pub user: Uuid,
     pub group: Uuid,
     pub role: Role,
 }
@@ -22,6 +24,12 @@ fn kind_of(user: &User) -> PrincipalKind {
     if user.is_service_account() { PrincipalKind::Service } else { PrincipalKind::Person }
 }
 
+/// The tenant that everybody has for themselves.
+fn personal_tenant(user: &User) -> TenantRef {
+    TenantRef { id: TenantId(user.id), kind: TenantKind::Individual, path: format!("/users/{}", user.id), name: "Personal".to_owned() }
+}
+
+/// Writes a user that was read by itself, and its personal tenant.
 pub(super) async fn upsert_principal(tx: &mut SystemTx, user: &User, platform_admin: bool, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO principals (id, username, name, kind, enabled, platform_admin, seen_at) VALUES ($1, $2, $3, $4, true, $5, $6)
@@ -35,39 +43,72 @@ pub(super) async fn upsert_principal(tx: &mut SystemTx, user: &User, platform_ad
     )
     .execute(tx.connection())
     .await?;
-    Ok(())
+    upsert_personal_tenant(tx.connection(), user, now).await
 }
 
-/// Takes away a user's access: Keycloak has disabled or deleted it.
+/// Writes a user that is known as a member of a group. What the platform lets it do is not known from there.
+pub(super) async fn upsert_member(connection: &mut PgConnection, tenant: TenantId, user: &User, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO principals (id, username, name, kind, enabled, platform_admin) VALUES ($1, $2, $3, $4, true, false)
+         ON CONFLICT (id) DO UPDATE SET username = $2, name = $3, kind = $4, enabled = true
+         WHERE (principals.username, principals.name, principals.kind, principals.enabled) IS DISTINCT FROM ($2, $3, $4, true)",
+        user.id,
+        user.username,
+        user.display_name(),
+        kind_of(user).as_str(),
+    )
+    .execute(&mut *connection)
+    .await?;
+    upsert_person(connection, tenant, user, now).await?;
+    upsert_personal_tenant(connection, user, now).await
+}
+
+async fn upsert_personal_tenant(connection: &mut PgConnection, user: &User, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let personal = personal_tenant(user);
+    upsert_tenant(connection, &personal, now).await?;
+    upsert_person(connection, personal.id, user, now).await?;
+    let own = Membership { tenant: personal.id, user: user.id, group: user.id, role: Role::Owner };
+    add(connection, own, now).await
+}
+
+/// Takes away a user's access: Keycloak has disabled or deleted it. Its memberships, which are removed by
+/// [`remove`], each in its tenant.
 pub(super) async fn disable(tx: &mut SystemTx, user: UserId, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     sqlx::query!("UPDATE principals SET enabled = false, seen_at = $2 WHERE id = $1", user.0, now).execute(tx.connection()).await?;
-    sqlx::query!("DELETE FROM memberships WHERE user_id = $1", user.0).execute(tx.connection()).await?;
     Ok(())
 }
 
-/// Whether a user is enabled; none where it has never been seen.
-pub(super) async fn is_enabled(tx: &mut SystemTx, user: UserId) -> Result<Option<bool>, sqlx::Error> {
-    sqlx::query_scalar!("SELECT enabled FROM principals WHERE id = $1", user.0).fetch_optional(tx.connection()).await
+/// What is known of a user by itself: whether it is enabled, and when it was last read.
+pub(super) struct Seen {
+    pub enabled: bool,
+    pub seen_at: Option<DateTime<Utc>>,
+}
+
+pub(super) async fn seen(tx: &mut SystemTx, user: UserId) -> Result<Option<Seen>, sqlx::Error> {
+    sqlx::query_as!(Seen, "SELECT enabled, seen_at FROM principals WHERE id = $1", user.0).fetch_optional(tx.connection()).await
 }
 
 /// Whether the tenant is new.
-pub(super) async fn upsert_tenant(tx: &mut SystemTx, tenant: &TenantRef, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"INSERT INTO tenants (id, kind, path, name, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
-           ON CONFLICT (id) DO UPDATE SET kind = $2, path = $3, name = $4,
-               updated_at = CASE WHEN tenants.path = $3 AND tenants.name = $4 THEN tenants.updated_at ELSE $5 END
-           RETURNING (xmax = 0) AS "new!""#,
+pub(super) async fn upsert_tenant(connection: &mut PgConnection, tenant: &TenantRef, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    let known = sqlx::query!("SELECT kind, path, name FROM tenants WHERE id = $1", tenant.id.0).fetch_optional(&mut *connection).await?;
+    if known.as_ref().is_some_and(|known| known.kind == tenant.kind.as_str() && known.path == tenant.path && known.name == tenant.name) {
+        return Ok(false);
+    }
+    sqlx::query!(
+        "INSERT INTO tenants (id, kind, path, name, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+         ON CONFLICT (id) DO UPDATE SET kind = $2, path = $3, name = $4, updated_at = $5",
         tenant.id.0,
         tenant.kind.as_str(),
         tenant.path,
         tenant.name,
         now,
     )
-    .fetch_one(tx.connection())
-    .await
+    .execute(connection)
+    .await?;
+    Ok(known.is_none())
 }
 
-async fn upsert_person(tx: &mut SystemTx, tenant: TenantId, user: &User, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub(super) async fn upsert_person(connection: &mut PgConnection, tenant: TenantId, user: &User, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO people (tenant_id, user_id, username, name, kind, updated_at) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (tenant_id, user_id) DO UPDATE SET username = $3, name = $4, kind = $5, updated_at = $6
@@ -79,112 +120,59 @@ async fn upsert_person(tx: &mut SystemTx, tenant: TenantId, user: &User, now: Da
         kind_of(user).as_str(),
         now,
     )
-    .execute(tx.connection())
+    .execute(connection)
     .await?;
     Ok(())
 }
 
-async fn upsert_membership(tx: &mut SystemTx, tenant: TenantId, user: Uuid, group: Uuid, role: Role, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub(super) async fn add(connection: &mut PgConnection, membership: Membership, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO memberships (tenant_id, user_id, group_id, role, seen_at) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (tenant_id, user_id, group_id) DO UPDATE SET role = $4, seen_at = $5",
-        tenant.0,
-        user,
-        group,
-        role.as_str(),
+         ON CONFLICT (tenant_id, user_id, group_id) DO UPDATE SET role = $4, seen_at = $5 WHERE memberships.role <> $4",
+        membership.tenant.0,
+        membership.user,
+        membership.group,
+        membership.role.as_str(),
         now,
     )
-    .execute(tx.connection())
+    .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Makes a user's memberships exactly these, and its personal tenant.
-pub(super) async fn replace_memberships(tx: &mut SystemTx, user: &User, memberships: &[Membership], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    let personal = TenantRef {
-        id: TenantId(user.id),
-        kind: TenantKind::Individual,
-        path: format!("/users/{}", user.id),
-        name: "Personal".to_owned(),
-    };
-    upsert_tenant(tx, &personal, now).await?;
-    upsert_person(tx, personal.id, user, now).await?;
-    upsert_membership(tx, personal.id, user.id, user.id, Role::Owner, now).await?;
-    let mut groups = vec![user.id];
-    for membership in memberships {
-        upsert_person(tx, membership.tenant.id, user, now).await?;
-        upsert_membership(tx, membership.tenant.id, user.id, membership.group, membership.role, now).await?;
-        groups.push(membership.group);
-    }
-    sqlx::query!("DELETE FROM memberships WHERE user_id = $1 AND NOT group_id = ANY ($2)", user.id, &groups).execute(tx.connection()).await?;
+pub(super) async fn remove(connection: &mut PgConnection, membership: Membership) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "DELETE FROM memberships WHERE tenant_id = $1 AND user_id = $2 AND group_id = $3",
+        membership.tenant.0,
+        membership.user,
+        membership.group,
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
-/// Makes a tenant's memberships exactly what was read, and says whose changed.
-pub(super) async fn replace_members(tx: &mut SystemTx, read: &TenantTree, now: DateTime<Utc>) -> Result<Vec<UserId>, sqlx::Error> {
-    let tenant = read.tenant.id;
-    let before = memberships(tx, tenant).await?;
-    let mut after = BTreeSet::new();
-    for (user, group, role) in &read.members {
-        if !user.enabled {
-            // The whole access ends, not only this tenant's.
-            disable(tx, UserId(user.id), now).await?;
-            continue;
-        }
-        after.insert((user.id, *group, role.as_str().to_owned()));
-    }
-    let users: BTreeMap<Uuid, &User> = read.members.iter().filter(|(user, ..)| user.enabled).map(|(user, ..)| (user.id, user)).collect();
-    for user in users.values() {
-        // What the platform lets them do is not known from here, and stays as it is.
-        sqlx::query!(
-            "INSERT INTO principals (id, username, name, kind, enabled, platform_admin, seen_at) VALUES ($1, $2, $3, $4, true, false, $5)
-             ON CONFLICT (id) DO UPDATE SET username = $2, name = $3, kind = $4, enabled = true, seen_at = $5",
-            user.id,
-            user.username,
-            user.display_name(),
-            kind_of(user).as_str(),
-            now,
-        )
-        .execute(tx.connection())
+fn membership(tenant: Uuid, user: Uuid, group: Uuid, role: &str) -> Option<Membership> {
+    Some(Membership { tenant: TenantId(tenant), user, group, role: Role::from_name(role)? })
+}
+
+/// The memberships of a tenant.
+pub(super) async fn of_tenant(connection: &mut PgConnection, tenant: TenantId) -> Result<BTreeSet<Membership>, sqlx::Error> {
+    let rows =
+        sqlx::query!("SELECT user_id, group_id, role FROM memberships WHERE tenant_id = $1 FOR UPDATE", tenant.0).fetch_all(connection).await?;
+    Ok(rows.iter().filter_map(|row| membership(tenant.0, row.user_id, row.group_id, &row.role)).collect())
+}
+
+/// A user's memberships by tenant, but for its own.
+pub(super) async fn of_user(connection: &mut PgConnection, user: UserId) -> Result<BTreeMap<TenantId, BTreeSet<Membership>>, sqlx::Error> {
+    let rows = sqlx::query!("SELECT tenant_id, group_id, role FROM memberships WHERE user_id = $1 AND tenant_id <> $1", user.0)
+        .fetch_all(connection)
         .await?;
-        upsert_person(tx, tenant, user, now).await?;
-        let personal = TenantRef {
-            id: TenantId(user.id),
-            kind: TenantKind::Individual,
-            path: format!("/users/{}", user.id),
-            name: "Personal".to_owned(),
-        };
-        if kind_of(user) == PrincipalKind::Person && upsert_tenant(tx, &personal, now).await? {
-            upsert_person(tx, personal.id, user, now).await?;
-            upsert_membership(tx, personal.id, user.id, user.id, Role::Owner, now).await?;
-        }
+    let mut by_tenant: BTreeMap<TenantId, BTreeSet<Membership>> = BTreeMap::new();
+    for membership in rows.iter().filter_map(|row| membership(row.tenant_id, user.0, row.group_id, &row.role)) {
+        by_tenant.entry(membership.tenant).or_default().insert(membership);
     }
-    for (user, group, role) in after.difference(&before) {
-        if let Some(role) = Role::from_name(role) {
-            upsert_membership(tx, tenant, *user, *group, role, now).await?;
-        }
-    }
-    for (user, group, _) in &before {
-        if !after.iter().any(|(other, in_group, _)| other == user && in_group == group) {
-            sqlx::query!("DELETE FROM memberships WHERE tenant_id = $1 AND user_id = $2 AND group_id = $3", tenant.0, user, group)
-                .execute(tx.connection())
-                .await?;
-        }
-    }
-    let changed: BTreeSet<UserId> = before.symmetric_difference(&after).map(|(user, ..)| UserId(*user)).collect();
-    Ok(changed.into_iter().collect())
-}
-
-async fn memberships(tx: &mut SystemTx, tenant: TenantId) -> Result<BTreeSet<(Uuid, Uuid, String)>, sqlx::Error> {
-    let rows = sqlx::query!("SELECT user_id, group_id, role FROM memberships WHERE tenant_id = $1", tenant.0).fetch_all(tx.connection()).await?;
-    Ok(rows.into_iter().map(|row| (row.user_id, row.group_id, row.role)).collect())
-}
-
-/// Takes everybody out of a tenant whose group is gone, and says who was in it. What the tenant has stays.
-pub(super) async fn empty_tenant(tx: &mut SystemTx, tenant: TenantId) -> Result<Vec<UserId>, sqlx::Error> {
-    sqlx::query_scalar!(r#"DELETE FROM memberships WHERE tenant_id = $1 RETURNING user_id AS "user_id: UserId""#, tenant.0)
-        .fetch_all(tx.connection())
-        .await
+    Ok(by_tenant)
 }
 
 pub(super) async fn group_tenants(tx: &mut SystemTx) -> Result<Vec<TenantId>, sqlx::Error> {

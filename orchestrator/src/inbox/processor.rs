@@ -36,7 +36,7 @@ impl Processor {
         }
         let stop = self.state.lifecycle.soft.clone();
         let in_use = Arc::new(Semaphore::new(slots));
-        loop {
+        while !stop.is_cancelled() {
             let free = in_use.available_permits();
             let claimed = if free == 0 { Vec::new() } else { self.claim(free).await };
             let found = !claimed.is_empty();

@@ -42,10 +42,8 @@ pub async fn register_source(
     let sealed = state.master_key.seal(&*state.ids, SEALED_FOR, &serde_json::to_vec(&secrets)?)?;
     let mut random = [0; 16];
     state.ids.fill(&mut random);
-    let mut tx = state.database.system_tx().await?;
-    let id = store::upsert_source(&mut tx, tenant, store::unguessable(random), service, name, account, &sealed, state.clock.now()).await?;
-    tx.commit().await?;
     let mut tx = state.database.worker_tx(tenant).await?;
+    let id = store::upsert_source(&mut tx, tenant, store::unguessable(random), service, name, account, &sealed).await?;
     let change = Change {
         action: "webhook_source.registered",
         resource: "webhook_source",

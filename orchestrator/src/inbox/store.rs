@@ -35,17 +35,16 @@ pub(super) async fn only_source(tx: &mut SystemTx, service: &str) -> Result<Opti
     })
 }
 
-#[expect(clippy::too_many_arguments, reason = "a row's columns, named at the only place that calls it")]
 pub(super) async fn upsert_source(
-    tx: &mut SystemTx,
+    tx: &mut TenantTx,
     tenant: TenantId,
     id: SourceId,
     service: &str,
     name: &str,
     account: &str,
     sealed_secrets: &[u8],
-    now: DateTime<Utc>,
 ) -> Result<SourceId, sqlx::Error> {
+    let now = tx.now();
     sqlx::query_scalar!(
         r#"INSERT INTO webhook_sources (tenant_id, id, service, name, account, sealed_secrets, created_at, updated_at)
            VALUES ($1, $2, $3, $4, $5, $6, $7, $7)

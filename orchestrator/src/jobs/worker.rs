@@ -62,7 +62,7 @@ impl Worker {
         let stop = self.state.lifecycle.soft.clone();
         let slots_in_use = Arc::new(Semaphore::new(slots));
         let mut rescue = tokio::time::interval(RESCUE_EVERY);
-        loop {
+        while !stop.is_cancelled() {
             let free = slots_in_use.available_permits();
             let claimed = if free == 0 { Vec::new() } else { self.claim(free).await };
             let filled = !claimed.is_empty() && claimed.len() == free;
