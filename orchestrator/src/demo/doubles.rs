@@ -96,6 +96,25 @@ impl Listeners {
             jitsi: server::bind(addresses.jitsi).await?,
         })
     }
+
+    /// Listens on four free ports of this machine, and says where; Chancery itself is at `chancery`.
+    ///
+    /// # Errors
+    /// Where there are none.
+    #[cfg(feature = "testing")]
+    pub async fn ephemeral(chancery: SocketAddr) -> anyhow::Result<(Addresses, Self)> {
+        let free = SocketAddr::new(chancery.ip(), 0);
+        let anywhere = Addresses { chancery, keycloak: free, chatwoot: free, matrix: free, jitsi: free };
+        let listeners = Self::bind(&anywhere).await?;
+        let addresses = Addresses {
+            chancery,
+            keycloak: listeners.keycloak.local_addr()?,
+            chatwoot: listeners.chatwoot.local_addr()?,
+            matrix: listeners.matrix.local_addr()?,
+            jitsi: listeners.jitsi.local_addr()?,
+        };
+        Ok((addresses, listeners))
+    }
 }
 
 /// A double of each tool.

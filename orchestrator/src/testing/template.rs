@@ -1,0 +1,201 @@
+//! The database that is migrated and filled once, and then copied for each test. It carries, as its comment, the keys that
+//! belong to it, so that the processes of a test run share both: making a realm's keys takes longer than most tests.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tokio::sync::OnceCell;
+use url::Url;
+
+use super::app::{ACME, start_time};
+use crate::{
+    app::{AppState, Environment},
+    clock::{MockClock, SharedClock},
+    config::Config,
+    db::migrate::{fingerprint, identifier, literal},
+    demo::{Addresses, DataDir, Doubles, Listeners, provision},
+    ids::{IdGenerator as _, RandomIds, SharedIds, SourceId, TenantId},
+    inbox::{SourceSecrets, register_source},
+    lifecycle::Lifecycle,
+};
+
+/// What a test's data directory is made from.
+const FILES: [&str; 3] = ["secrets.json", "master.key", "doubles/keycloak.json"];
+const TENANTS: [&str; 4] = [ACME, "/organizations/globex", "/teams/engineering", "/teams/support"];
+/// Processes that make the template wait for each other with this advisory lock.
+const LOCK: i64 = 0x6368_616e_6365_7279;
+
+/// What tests sign Chatwoot's deliveries with.
+pub(super) const CHATWOOT_SECRET: &str = "the-secret-of-the-website";
+
+/// What belongs to the template.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Template {
+    /// The template's database.
+    pub database: String,
+    pub app_url: String,
+    pub worker_url: String,
+    pub chatwoot_source: SourceId,
+    pub matrix_source: SourceId,
+    files: BTreeMap<String, String>,
+}
+
+impl Template {
+    /// The template of this server, made where it isn't there.
+    pub async fn get(server: &str) -> anyhow::Result<&'static Self> {
+        static TEMPLATE: OnceCell<Template> = OnceCell::const_new();
+        TEMPLATE.get_or_try_init(|| Self::find_or_make(server)).await
+    }
+
+    async fn find_or_make(server: &str) -> anyhow::Result<Self> {
+        let database = format!("chancery_template_{}", fingerprint());
+        let mut superuser = PgConnection::connect(server).await?;
+        sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut superuser).await?;
+        let comment: Option<Option<String>> = sqlx::query_scalar(
+            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1",
+        )
+        .bind(&database)
+        .fetch_optional(&mut superuser)
+        .await?;
+        let template = match comment {
+            Some(Some(comment)) => serde_json::from_str(&comment)?,
+            other => {
+                if other.is_some() {
+                    // Somebody was stopped in the middle of making it.
+                    superuser
+                        .execute(AssertSqlSafe(format!(
+                            "DROP DATABASE {} WITH (FORCE)",
+                            identifier(&database)
+                        )))
+                        .await?;
+                }
+                let template = Self::make(server, database).await?;
+                let comment = literal(&serde_json::to_string(&template)?);
+                superuser
+                    .execute(AssertSqlSafe(format!(
+                        "COMMENT ON DATABASE {} IS {comment}",
+                        identifier(&template.database)
+                    )))
+                    .await?;
+                template
+            }
+        };
+        superuser.close().await?;
+        Ok(template)
+    }
+
+    async fn make(server: &str, database: String) -> anyhow::Result<Self> {
+        let directory = new_directory()?;
+        let clock: SharedClock = Arc::new(MockClock::new(start_time()));
+        let ids: SharedIds = Arc::new(RandomIds);
+        let data_dir = DataDir::open(&directory, &*ids)?;
+        let logins = provision(server, &database, data_dir.secrets()).await?;
+        let (addresses, listeners) = Listeners::ephemeral("127.0.0.1:9".parse()?).await?;
+        let doubles = Doubles::open(&data_dir, &addresses, &clock, &ids)?;
+        let lifecycle = Lifecycle::new();
+        doubles.serve(listeners, &lifecycle);
+        let config = configure(&addresses, &data_dir, &doubles, &logins.app_url, &logins.worker_url)?;
+        let state = AppState::start(config, Environment { clock, ids, lifecycle, start_page: None }).await?;
+        for path in TENANTS {
+            state.directory.refresh_tenant(TenantId(doubles.keycloak.group_id(path)?)).await?;
+        }
+        let acme = TenantId(doubles.keycloak.group_id(ACME)?);
+        let chatwoot = SourceSecrets(vec![CHATWOOT_SECRET.to_owned()]);
+        let chatwoot_source = register_source(&state, acme, "chatwoot", "Website", "1", chatwoot).await?;
+        let homeserver = SourceSecrets(vec![
+            secrecy::ExposeSecret::expose_secret(&state.config.matrix.hs_token).to_owned(),
+        ]);
+        let matrix_source =
+            register_source(&state, acme, "matrix", "Homeserver", "chancery", homeserver).await?;
+        state.lifecycle.stop().await;
+        // A database that somebody is connected to can't be copied.
+        state.database.close().await;
+        let mut files = BTreeMap::new();
+        for file in FILES {
+            files.insert(
+                file.to_owned(),
+                std::fs::read_to_string(directory.join(file))
+                    .with_context(|| format!("{file} is missing"))?,
+            );
+        }
+        std::fs::remove_dir_all(&directory)?;
+        Ok(Self {
+            database,
+            app_url: logins.app_url,
+            worker_url: logins.worker_url,
+            chatwoot_source,
+            matrix_source,
+            files,
+        })
+    }
+
+    /// A new data directory with the template's keys.
+    pub fn data_dir(&self, ids: &SharedIds) -> anyhow::Result<(PathBuf, DataDir)> {
+        let directory = new_directory()?;
+        std::fs::create_dir_all(directory.join("doubles"))?;
+        for (file, content) in &self.files {
+            std::fs::write(directory.join(file), content)?;
+        }
+        let data_dir = DataDir::open(&directory, &**ids)?;
+        Ok((directory, data_dir))
+    }
+
+    /// Copies the template into a database of this name.
+    pub async fn copy(&self, server: &str, database: &str) -> anyhow::Result<()> {
+        let mut superuser = PgConnection::connect(server).await?;
+        let owner = format!("{}_owner", self.database);
+        let sql = format!(
+            "CREATE DATABASE {} TEMPLATE {} OWNER {}",
+            identifier(database),
+            identifier(&self.database),
+            identifier(&owner)
+        );
+        superuser.execute(AssertSqlSafe(sql)).await?;
+        superuser.close().await?;
+        Ok(())
+    }
+}
+
+/// The settings of an application among doubles.
+pub(super) fn configure(
+    addresses: &Addresses,
+    data_dir: &DataDir,
+    doubles: &Doubles,
+    app_url: &str,
+    worker_url: &str,
+) -> anyhow::Result<Config> {
+    let mut config = Config::defaults()?;
+    config.http.listen = addresses.chancery;
+    config.http.public_url = addresses.public_url()?;
+    config.http.additional_hosts = addresses.additional_hosts();
+    config.crypto.key_file = data_dir.key_file();
+    config.database.url = app_url.to_owned().into();
+    config.database.worker_url = worker_url.to_owned().into();
+    doubles.configure(&mut config, data_dir.secrets());
+    Ok(config)
+}
+
+/// The URL of another database with the same login.
+pub(super) fn with_database(url: &str, database: &str) -> anyhow::Result<String> {
+    let mut url = Url::parse(url)?;
+    url.set_path(database);
+    Ok(url.into())
+}
+
+pub(super) fn random_name(prefix: &str) -> String {
+    let mut random = [0; 8];
+    RandomIds.fill(&mut random);
+    format!("{prefix}{}", hex::encode(random))
+}
+
+fn new_directory() -> anyhow::Result<PathBuf> {
+    let directory: PathBuf = Path::new(&std::env::temp_dir()).join(random_name("chancery-test-"));
+    std::fs::create_dir(&directory)?;
+    Ok(directory)
+}
