@@ -1,19 +1,82 @@
-//! The shell.
-use axum::{Router, extract::{Request, State}, middleware::Next, response::{IntoResponse as _, Response}};
+//! The shell: server-rendered pages under `/app`, each a handler that asks the slices and fills a view model of `shell-ui`.
+//!
+//! One file a page. What they share: [`chrome`] (who looks, at which tenant, in which frame), [`modules`] (the registry
+//! behind the sidebar), `form` (what a form sent), `rows` (from the slices' types to the view models').
+//!
+//! A form that is sent leads on by a redirect with a flash code in the query. One that is refused comes back as a page with
+//! the status that says so, its values kept. What isn't about a form is a [`Problem`](crate::http::Problem), which
+//! [`problems_as_pages`] shows to browsers as a page.
 
-use crate::app::AppState;
+mod approvals;
+mod assets;
+mod audit;
+mod chrome;
+mod consultations;
+mod conversations;
+mod events;
+mod form;
+mod modules;
+mod overview;
+mod problems;
+mod profile;
+mod rows;
+mod sign_in;
+mod start;
 
-/// Why a sign-in failed.
-#[derive(Debug, Clone, Copy)]
-pub enum SignInFailure { NoState, Refused, Unavailable, CookieDropped }
-pub fn router() -> Router<AppState> { Router::new() }
-pub fn sign_in(_: &AppState, _: &str, _: Option<&str>) -> Response { "sign in".into_response() }
-pub fn signed_out(_: &AppState) -> Response { "signed out".into_response() }
-pub fn sign_in_failed(_: &AppState, _: SignInFailure) -> Response { "failed".into_response() }
-pub async fn problems_as_pages(State(_): State<AppState>, request: Request, next: Next) -> Response { next.run(request).await }
-/// What the demo's start page shows.
-#[derive(Debug)]
-pub struct StartPage { pub people: Vec<StartPerson>, pub agent_href: String, pub ceo_href: String, pub chatwoot_href: String, pub matrix_href: String, pub jitsi_href: String }
-/// A person of the demo.
-#[derive(Debug)]
-pub struct StartPerson { pub username: String, pub name: String, pub href: String }
+use axum::{
+    Router,
+    http::StatusCode,
+    response::{Html, IntoResponse as _, Response},
+    routing::{get, post},
+};
+use shell_ui::{Template, WORKER_PATH};
+
+use crate::{
+    app::AppState,
+    http::{Problem, ProblemResult},
+};
+
+pub use problems::problems_as_pages;
+pub use sign_in::{SignInFailure, sign_in, sign_in_failed, signed_out};
+pub use start::{StartPage, StartPerson};
+
+/// All pages, and what they are made with.
+pub fn router() -> Router<AppState> {
+    Router::new()
+        .route("/", get(start::root))
+        .route("/assets/{file}", get(assets::asset))
+        .route(WORKER_PATH, get(assets::worker))
+        .route("/app", get(start::app))
+        .route("/app/me", get(profile::show))
+        .route("/app/{module}", get(start::module))
+        .route("/app/t/{tenant}", get(overview::show))
+        .route("/app/t/{tenant}/events", get(events::stream))
+        .route("/app/t/{tenant}/conversations", get(conversations::list))
+        .route("/app/t/{tenant}/conversations/{id}", get(conversations::show))
+        .route("/app/t/{tenant}/conversations/{id}/escalate", post(conversations::escalate))
+        .route("/app/t/{tenant}/approvals", get(approvals::list).post(approvals::create))
+        .route("/app/t/{tenant}/approvals/new", get(approvals::new))
+        .route("/app/t/{tenant}/approvals/{id}", get(approvals::show))
+        .route("/app/t/{tenant}/approvals/{id}/decision", post(approvals::decide))
+        .route("/app/t/{tenant}/approvals/{id}/cancel", post(approvals::cancel))
+        .route("/app/t/{tenant}/consultations", get(consultations::list))
+        .route("/app/t/{tenant}/consultations/{id}", get(consultations::show))
+        .route("/app/t/{tenant}/consultations/{id}/start", post(consultations::start))
+        .route("/app/t/{tenant}/consultations/{id}/end", post(consultations::end))
+        .route("/app/t/{tenant}/consultations/{id}/join", post(consultations::join))
+        .route("/app/t/{tenant}/audit", get(audit::list))
+        .method_not_allowed_fallback(method_not_allowed)
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This can't be done here")
+}
+
+/// What a page's handler returns.
+type PageResult = ProblemResult<Response>;
+
+/// A page as an answer.
+fn page(status: StatusCode, template: &impl Template) -> PageResult {
+    let html = template.render().map_err(|error| Problem::internal(&error))?;
+    Ok((status, Html(html)).into_response())
+}

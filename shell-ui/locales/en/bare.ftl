@@ -88,3 +88,17 @@ demo-jitsi-detail = The video rooms, and who is in them.
 demo-keycloak = Keycloak
 demo-keycloak-detail = Who people are and where they belong.
 demo-foot = Everything runs on this machine and stays here.
+
+# The demo's people: what they are, and what one can try as them.
+demo-role-acme-agent = Agent of Acme Corp
+demo-try-acme-agent = Answers customers, and asks when a decision is not theirs to make.
+demo-role-acme-ceo = Approver of Acme Corp and Engineering
+demo-try-acme-ceo = Sees what waits, and decides.
+demo-role-acme-viewer = Viewer of Acme Corp
+demo-try-acme-viewer = May look at everything, and change nothing.
+demo-role-engineer = Agent of Engineering
+demo-try-engineer = Asks for decisions on behalf of another team.
+demo-role-suite-admin = Runs the suite
+demo-try-suite-admin = Belongs to no team: sees only a workspace of their own.
+demo-role-outsider = Of Globex only
+demo-try-outsider = Sees nothing of Acme Corp: try one of its links.

@@ -1,0 +1,136 @@
+//! Who looks, at which tenant, in which frame.
+
+use axum::{
+    extract::{FromRequestParts, RawPathParams},
+    http::request::Parts,
+    response::{IntoResponse as _, Redirect, Response},
+};
+use shell_ui::{Chrome, Flash, Live, TenantLink};
+
+use super::modules;
+use crate::{
+    app::AppState,
+    approvals::{self, PendingCounts},
+    auth::{Permission, Principal, Resource, TenantKind, TenantRef, Visitor, can},
+    db::TenantTx,
+    http::{Problem, ProblemResult},
+    ids::{TenantId, UserId},
+    realtime,
+};
+
+/// The query of a page that a form led to.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct FlashQuery {
+    /// A code of [`Flash::from_code`].
+    pub flash: Option<String>,
+}
+
+/// A visitor in the tenant that the path names.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub visitor: Visitor,
+    pub tenant: TenantRef,
+}
+
+impl FromRequestParts<AppState> for Place {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let visitor = Visitor::from_request_parts(parts, state).await?;
+        let parameters = RawPathParams::from_request_parts(parts, state).await.map_err(axum::response::IntoResponse::into_response)?;
+        let named = parameters.iter().find(|(name, _)| *name == "tenant").and_then(|(_, value)| value.parse::<TenantId>().ok());
+        let tenant = named.and_then(|id| visitor.grant(id)).map(|grant| grant.tenant.clone());
+        let tenant = tenant.ok_or_else(|| Problem::not_found().into_response())?;
+        Ok(Self { visitor, tenant })
+    }
+}
+
+impl Place {
+    /// The address of a page of this tenant; `path` is what follows `/app/t/{tenant}/`.
+    pub fn href(&self, path: &str) -> String {
+        format!("{}/{path}", base(self.tenant.id))
+    }
+
+    /// Whether the visitor may do this in the tenant.
+    pub fn may(&self, permission: Permission) -> bool {
+        can(&self.visitor, permission, &Resource::of(self.tenant.id)).is_allowed()
+    }
+
+    /// 403 unless the visitor may do this in the tenant.
+    pub fn require(&self, permission: Permission) -> ProblemResult<()> {
+        self.visitor.require(can(&self.visitor, permission, &Resource::of(self.tenant.id)))
+    }
+
+    /// Whether the visitor takes part in something.
+    pub fn is(&self, user: UserId) -> bool {
+        self.visitor.id == user
+    }
+
+    /// A transaction for the visitor.
+    pub async fn begin(&self, state: &AppState) -> ProblemResult<TenantTx> {
+        Ok(state.database.tenant_tx(self.visitor.principal()).await?)
+    }
+
+    /// The frame of a page of `module`. Read it before what the page shows: what happens in between is then told as news.
+    pub async fn chrome(&self, state: &AppState, tx: &mut TenantTx, module: &str, flash: Option<&str>) -> ProblemResult<Chrome> {
+        state.sessions.remember_tenant(self.visitor.key, self.tenant.id);
+        let position = realtime::position(tx, self.tenant.id).await?;
+        let mut waiting = PendingCounts::default();
+        if self.may(Permission::ApprovalDecide) {
+            waiting = approvals::pending_counts(tx, self.tenant.id, self.visitor.id).await?;
+        }
+        let mut chrome = frame(state, &self.visitor, &self.tenant, module, waiting.of_others);
+        chrome.live = Some(Live { events_url: self.href("events"), last_event_id: u64::try_from(position).ok() });
+        chrome.flash = flash.and_then(|code| Flash::from_code(&state.ui, code));
+        Ok(chrome)
+    }
+
+    /// Leads on after a form was sent.
+    pub fn see_other(&self, path: &str, flash: &str) -> Response {
+        Redirect::to(&format!("{}?flash={flash}", self.href(path))).into_response()
+    }
+}
+
+/// The path below which a tenant's pages are.
+pub(super) fn base(tenant: TenantId) -> String {
+    format!("/app/t/{tenant}")
+}
+
+/// The frame without what only the database knows.
+pub(super) fn frame(state: &AppState, principal: &Principal, tenant: &TenantRef, module: &str, waiting: u64) -> Chrome {
+    Chrome {
+        ui: state.ui.clone(),
+        user_name: principal.name.clone(),
+        profile_href: "/app/me".to_owned(),
+        tenant: tenant_link(principal, tenant, module),
+        tenants: principal.grants.iter().map(|grant| tenant_link(principal, &grant.tenant, module)).collect(),
+        modules: modules::links(state, principal, tenant, module, waiting),
+        live: None,
+        flash: None,
+    }
+}
+
+/// Switching tenants keeps the module, where one sees it there.
+fn tenant_link(principal: &Principal, tenant: &TenantRef, module: &str) -> TenantLink {
+    TenantLink {
+        id: tenant.id.to_string(),
+        name: tenant.name.clone(),
+        kind: kind(tenant.kind),
+        href: modules::page_href(principal, tenant, module).unwrap_or_else(|| base(tenant.id)),
+    }
+}
+
+pub(super) fn kind(kind: TenantKind) -> shell_ui::TenantKind {
+    match kind {
+        TenantKind::Individual => shell_ui::TenantKind::Personal,
+        TenantKind::Team => shell_ui::TenantKind::Team,
+        TenantKind::Organization => shell_ui::TenantKind::Organization,
+    }
+}
+
+/// The tenant that a page without one is about: the last, else a team or an organization, else the person's own.
+pub(super) fn home(principal: &Principal, last: Option<TenantId>) -> Option<&TenantRef> {
+    let last = last.and_then(|tenant| principal.grant(tenant));
+    let shared = || principal.grants.iter().find(|grant| grant.tenant.kind != TenantKind::Individual);
+    last.or_else(shared).or_else(|| principal.grants.first()).map(|grant| &grant.tenant)
+}

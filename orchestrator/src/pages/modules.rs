@@ -1,0 +1,168 @@
+//! The registry of modules: what the sidebar offers, to whom. To add one, add a line to [`MODULES`].
+
+use shell_ui::ModuleLink;
+use url::Url;
+
+use super::chrome::base;
+use crate::{
+    app::AppState,
+    auth::{Permission, Principal, Resource, TenantRef, can},
+};
+
+/// What a module opens.
+enum Kind {
+    /// A page of ours; what follows the tenant's path.
+    Page(&'static str),
+    /// Another tool, in a tab of its own; none where it isn't connected.
+    Link(fn(&AppState) -> Option<Url>),
+}
+
+/// What a module is called.
+enum Name {
+    /// A text's name.
+    Text(&'static str),
+    /// A proper name, the same in every language.
+    Proper(&'static str),
+}
+
+/// An entry of the registry.
+struct Module {
+    id: &'static str,
+    name: Name,
+    icon: &'static str,
+    /// Who may this in the tenant sees the module.
+    permission: Permission,
+    /// Whether what waits for the person's decision is counted on it.
+    counts_waiting: bool,
+    kind: Kind,
+}
+
+const fn page(id: &'static str, text: &'static str, permission: Permission, path: &'static str) -> Module {
+    Module { id, name: Name::Text(text), icon: id, permission, counts_waiting: false, kind: Kind::Page(path) }
+}
+
+const fn link(id: &'static str, name: &'static str, icon: &'static str, permission: Permission, url: fn(&AppState) -> Option<Url>) -> Module {
+    Module { id, name: Name::Proper(name), icon, permission, counts_waiting: false, kind: Kind::Link(url) }
+}
+
+/// All modules, in the sidebar's order.
+const MODULES: [Module; 8] = [
+    page("overview", "module-overview", Permission::TenantRead, ""),
+    page("conversations", "module-conversations", Permission::ConversationRead, "conversations"),
+    Module { counts_waiting: true, ..page("approvals", "module-approvals", Permission::ApprovalRead, "approvals") },
+    page("consultations", "module-consultations", Permission::ConsultationJoin, "consultations"),
+    page("audit", "module-audit", Permission::AuditRead, "audit"),
+    link("chatwoot", "Chatwoot", "conversations", Permission::ConversationRead, |state| {
+        state.tools.chatwoot.as_ref().map(|chatwoot| chatwoot.url.clone())
+    }),
+    link("matrix", "Matrix", "team-chat", Permission::TenantRead, |state| {
+        state.tools.matrix.as_ref().and_then(|_| Url::parse(&state.config.matrix.url).ok())
+    }),
+    link("jitsi", "Jitsi", "video", Permission::TenantRead, |state| state.tools.jitsi.as_ref().map(|jitsi| jitsi.url.clone())),
+];
+
+/// Whether somebody sees a module. What one does only where one takes part in something, one sees with the role alone.
+fn sees(principal: &Principal, tenant: &TenantRef, module: &Module) -> bool {
+    let me = [principal.id];
+    let resource = Resource { involved: &me, ..Resource::of(tenant.id) };
+    can(principal, module.permission, &resource).is_allowed()
+}
+
+fn href(tenant: &TenantRef, path: &str) -> String {
+    let separator = if path.is_empty() { "" } else { "/" };
+    format!("{}{separator}{path}", base(tenant.id))
+}
+
+/// The modules of a tenant that `principal` sees.
+pub(super) fn links(state: &AppState, principal: &Principal, tenant: &TenantRef, current: &str, waiting: u64) -> Vec<ModuleLink> {
+    MODULES
+        .iter()
+        .filter(|module| sees(principal, tenant, module))
+        .filter_map(|module| {
+            let (href, external) = match &module.kind {
+                Kind::Page(path) => (href(tenant, path), false),
+                Kind::Link(url) => (String::from(url(state)?), true),
+            };
+            Some(ModuleLink {
+                id: module.id.to_owned(),
+                name: match module.name {
+                    Name::Text(text) => state.ui.t(text),
+                    Name::Proper(name) => name.to_owned(),
+                },
+                icon: module.icon.to_owned(),
+                href,
+                current: module.id == current,
+                badge: if module.counts_waiting { waiting } else { 0 },
+                external,
+            })
+        })
+        .collect()
+}
+
+/// The address of the page of ours with this id in a tenant, if `principal` sees it there.
+pub(super) fn page_href(principal: &Principal, tenant: &TenantRef, id: &str) -> Option<String> {
+    let module = MODULES.iter().find(|module| module.id == id)?;
+    let Kind::Page(path) = module.kind else { return None };
+    sees(principal, tenant, module).then(|| href(tenant, path))
+}
+
+/// The path of the page of ours with this id.
+pub(super) fn page_path(id: &str) -> Option<&'static str> {
+    MODULES.iter().find(|module| module.id == id).and_then(|module| match module.kind {
+        Kind::Page(path) => Some(path),
+        Kind::Link(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        auth::{Grant, PrincipalKind, Role, TenantKind},
+        ids::{TenantId, UserId},
+    };
+
+    fn with(role: Role) -> Principal {
+        let tenant = TenantRef { id: TenantId(Uuid::from_u128(1)), kind: TenantKind::Team, path: "/teams/t".into(), name: "T".into() };
+        Principal {
+            id: UserId(Uuid::from_u128(2)),
+            username: String::new(),
+            name: String::new(),
+            kind: PrincipalKind::Person,
+            platform_admin: false,
+            grants: vec![Grant { tenant, roles: BTreeSet::from([Role::Member, role]) }],
+        }
+    }
+
+    fn seen(role: Role) -> Vec<&'static str> {
+        let principal = with(role);
+        let tenant = &principal.grants[0].tenant;
+        MODULES.iter().filter(|module| page_href(&principal, tenant, module.id).is_some()).map(|module| module.id).collect()
+    }
+
+    #[test]
+    fn each_role_sees_the_modules_that_it_may_use() {
+        assert_eq!(seen(Role::Member), ["overview", "consultations"]);
+        assert_eq!(seen(Role::Agent), ["overview", "conversations", "approvals", "consultations"]);
+        assert_eq!(seen(Role::Auditor), ["overview", "approvals", "consultations", "audit"]);
+        assert_eq!(seen(Role::Approver), ["overview", "conversations", "approvals", "consultations", "audit"]);
+    }
+
+    #[test]
+    fn a_stranger_sees_no_module() {
+        let principal = with(Role::Owner);
+        let foreign = TenantRef { id: TenantId(Uuid::from_u128(9)), ..principal.grants[0].tenant.clone() };
+        assert!(MODULES.iter().all(|module| page_href(&principal, &foreign, module.id).is_none()));
+    }
+
+    #[test]
+    fn every_module_has_an_icon_and_an_id_of_its_own() {
+        let ids: BTreeSet<_> = MODULES.iter().map(|module| module.id).collect();
+        assert_eq!(ids.len(), MODULES.len());
+        assert!(MODULES.iter().all(|module| shell_ui::ICON_NAMES.contains(&module.icon)));
+    }
+}

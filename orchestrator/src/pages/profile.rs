@@ -1,0 +1,43 @@
+use axum::{extract::State, http::StatusCode};
+use shell_ui::pages::{Membership, ProfilePage};
+
+use super::{
+    PageResult,
+    chrome::{Place, base, home, kind},
+    page,
+};
+use crate::{
+    app::AppState,
+    auth::{TenantKind, Visitor},
+    http::Problem,
+};
+
+/// The visitor's own page: who they are, and where they belong.
+pub(super) async fn show(State(state): State<AppState>, visitor: Visitor) -> PageResult {
+    let tenant = home(&visitor, visitor.session.last_tenant).cloned().ok_or_else(Problem::forbidden)?;
+    let place = Place { visitor, tenant };
+    let mut tx = place.begin(&state).await?;
+    let chrome = place.chrome(&state, &mut tx, "", None).await?;
+    let memberships = place
+        .visitor
+        .grants
+        .iter()
+        .map(|grant| Membership {
+            name: grant.tenant.name.clone(),
+            kind: kind(grant.tenant.kind),
+            path: if grant.tenant.kind == TenantKind::Individual { String::new() } else { grant.tenant.path.clone() },
+            roles: grant.roles.iter().map(|role| role.as_str().to_owned()).collect(),
+            href: base(grant.tenant.id),
+        })
+        .collect();
+    let shown = ProfilePage {
+        chrome,
+        user_name: place.visitor.username.clone(),
+        // The mirror keeps no mail addresses.
+        mail: None,
+        // Keycloak's account console.
+        account_href: Some(format!("{}/account", state.issuer)),
+        memberships,
+    };
+    page(StatusCode::OK, &shown)
+}
