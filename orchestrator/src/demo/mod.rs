@@ -19,7 +19,7 @@ use std::{
 use anyhow::Context as _;
 
 pub use data_dir::{DataDir, Secrets};
-pub use database::provision;
+pub use database::{Logins, provision};
 pub use doubles::{Addresses, Doubles, Listeners};
 pub use people::{PEOPLE, Person};
 pub use seed::seed;
