@@ -96,10 +96,19 @@ pub(crate) fn show(command: &Command) -> String {
 
 /// Runs one step of several, with a heading before and its duration after it.
 pub(crate) async fn step<T>(name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    judged_step(name, work, |_| true).await
+}
+
+/// The same for a step whose result tells whether it went well.
+pub(crate) async fn judged_step<T>(
+    name: &str,
+    work: impl Future<Output = Result<T>>,
+    went_well: impl FnOnce(&T) -> bool,
+) -> Result<T> {
     eprintln!("\n== {name}");
     let began = Instant::now();
     let result = work.await;
-    let outcome = if result.is_ok() { "ok" } else { "FAILED" };
+    let outcome = if result.as_ref().is_ok_and(went_well) { "ok" } else { "FAILED" };
     eprintln!("== {name}: {outcome} in {:.1} s", began.elapsed().as_secs_f64());
     result
 }

@@ -51,10 +51,9 @@ async fn counted(name: &str, part: impl Future<Output = Result<Tally>>) -> Tally
     let part = async {
         let tally = part.await?;
         println!("{name}: {tally}");
-        // For the step's outcome; the count goes on.
         Ok(tally)
     };
-    match shell::step(name, part).await {
+    match shell::judged_step(name, part, |tally| tally.failed == 0).await {
         Ok(tally) => tally,
         Err(error) => {
             eprintln!("error: {error:#}");
