@@ -68,7 +68,10 @@ fn dependencies(manifest: &toml::Table) -> BTreeSet<String> {
 #[test]
 fn crates_depend_one_way() {
     for (folder, allowed) in MAY_DEPEND_ON {
-        let found = dependencies(&manifest(folder));
+        let manifest = manifest(folder);
+        let mut found = dependencies(&manifest);
+        // A crate's tests may ask for its own double.
+        found.remove(manifest["package"]["name"].as_str().unwrap());
         for ours in OURS {
             assert!(!found.contains(ours) || allowed.contains(&ours), "{folder} must not depend on {ours}");
         }
