@@ -3,7 +3,7 @@ import { startForms } from "./forms.js";
 import { startLive } from "./live.js";
 
 startForms();
-startLive();
+startLive(showTimes);
 showTimes();
 setInterval(showTimes, 30000);
 
@@ -14,8 +14,11 @@ function showTimes() {
   for (const time of document.querySelectorAll("time")) {
     const at = new Date(time.dateTime);
     time.title = at.toLocaleString(language, { dateStyle: "long", timeStyle: "short" });
-    const minutes = Math.round((at - Date.now()) / 60000);
-    if (/:/.test(time.innerText)) time.textContent = at.toLocaleString(language, { day: "numeric", month: "long", hour: "2-digit", minute: "2-digit" });
-    else if ("relative" in time.dataset && minutes) time.textContent = Math.abs(minutes) < 60 ? words.format(minutes, "minute") : words.format(Math.round(minutes / 60), "hour");
+    const minutes = Math.round((at - Date.now()) / 60000), away = Math.abs(minutes), relative = "relative" in time.dataset;
+    if (relative && away < 1410) {
+      if (away) time.textContent = words.format(...(away < 60 ? [minutes, "minute"] : [Math.round(minutes / 60), "hour"]));
+    } else if (relative || /:/.test(time.innerText)) {
+      time.textContent = at.toLocaleString(language, { day: "numeric", month: "long", hour: "2-digit", minute: "2-digit" });
+    }
   }
 }

@@ -14,7 +14,7 @@ export function startForms() {
     used.classList.add("busy");
   });
 
-  // Coming back with the browser's own button: the form is ready again.
+  // Back by the browser's button: the form is ready again.
   addEventListener("pageshow", (event) => {
     if (!event.persisted) return;
     for (const form of document.querySelectorAll("form[aria-busy]")) {
@@ -27,7 +27,7 @@ export function startForms() {
     }
   });
 
-  // Menus close on Escape and when one clicks elsewhere.
+  // Menus close on Escape and on a click elsewhere.
   const close = (except) => document.querySelectorAll("details.menu[open]").forEach((menu) => menu.contains(except) || (menu.open = false));
   document.addEventListener("click", (event) => close(event.target));
   document.addEventListener("keydown", (event) => {

@@ -1,5 +1,5 @@
 // One event stream for all tabs of this browser that show the same tenant. Browsers allow six connections to a server
-// over HTTP/1.1, so at most four are kept: the tenant looked at longest ago gives way until it is looked at again.
+// over HTTP/1.1, so at most four are kept: the one looked at longest ago gives way.
 const streams = new Map(); // url -> { source, ports, types, last, used, pause, timer }
 
 function open(url, stream) {
@@ -8,7 +8,7 @@ function open(url, stream) {
   const tell = (message) => stream.ports.forEach((port) => port.postMessage(message));
   source.onopen = () => {
     stream.pause = 0;
-    // Without the place to begin at, something may have happened before the stream was open.
+    // Something may have happened before the stream was open.
     if (!stream.last) tell({ kind: "stale" });
   };
   source.onerror = () => {

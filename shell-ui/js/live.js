@@ -4,10 +4,11 @@ const live = document.getElementById("live");
 const words = live?.dataset;
 const url = words?.events;
 const dirty = new WeakSet();
-let last = words?.lastEvent, types, channel, worker, timer, running, again, over;
+let last = words?.lastEvent, types, channel, worker, timer, running, again, over, merged;
 
-export function startLive() {
+export function startLive(done) {
   if (!live) return;
+  merged = done;
   // `data-on-approval-created` holds the words for `approval.created`.
   types = live.getAttributeNames().filter((name) => name.startsWith("data-on-")).map((name) => name.slice(8).replace("-", "."));
   document.addEventListener("input", ({ target }) => dirty.add(target.form));
@@ -87,7 +88,7 @@ async function refresh() {
     const moved = answer.redirected && new URL(answer.url).pathname !== location.pathname;
     if (moved || answer.status === 401) hear({ kind: "end" });
     else if (answer.ok) merge(new DOMParser().parseFromString(await answer.text(), "text/html"));
-  } catch { /* offline: the stream tells when there is news again */ }
+  } catch { /* offline: later */ }
   running = false;
   if (again) again = refresh() && false;
 }
@@ -113,9 +114,10 @@ function merge(fresh) {
     }
     [...next.querySelectorAll("a, summary")].find((same) => focused && (same.href ?? same.parentNode.id) === (focused.href ?? focused.parentNode.id))?.focus();
   }
+  merged();
 }
 
-// What a region says, apart from how long ago it was, which is open, and which is new.
+// What a region says, apart from times, what is open, and what is new.
 function shape(region) {
   const copy = region.cloneNode(true);
   for (const time of copy.querySelectorAll("time")) time.replaceWith(time.dateTime);
