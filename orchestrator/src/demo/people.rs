@@ -19,9 +19,9 @@ pub const PEOPLE: [Person; 6] = [
     Person { username: "acme-agent", name: "Ada Agent", host: "127.0.0.1" },
     Person { username: "acme-ceo", name: "Carla Chief", host: "localhost" },
     Person { username: "acme-viewer", name: "Victor Viewer", host: "acme-viewer.localhost" },
-    Person { username: "engineer", name: "Enno Engineer", host: "engineer.localhost" },
-    Person { username: "suite-admin", name: "Sina Suite", host: "suite-admin.localhost" },
-    Person { username: "outsider", name: "Otto Outsider", host: "outsider.localhost" },
+    Person { username: "engineer", name: "Erin Engineer", host: "engineer.localhost" },
+    Person { username: "suite-admin", name: "Sam Suite", host: "suite-admin.localhost" },
+    Person { username: "outsider", name: "Oscar Outsider", host: "outsider.localhost" },
 ];
 
 /// Where a person's shell opens, signed out or in.
