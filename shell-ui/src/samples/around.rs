@@ -1,0 +1,120 @@
+//! What stands around the tenants: the profile, problems, signing in, the demo.
+
+use super::*;
+
+impl Samples {
+    pub(super) fn profile(&self) -> ProfilePage {
+        ProfilePage {
+            chrome: self.chrome(""),
+            user_name: "acme-ceo".into(),
+            mail: Some("clara.osei@example.org".into()),
+            account_href: Some("http://127.0.0.1:8081/realms/chancery/account".into()),
+            memberships: vec![
+                Membership {
+                    name: "Personal".into(),
+                    kind: TenantKind::Personal,
+                    path: String::new(),
+                    roles: vec!["owner".into()],
+                    href: format!("/app/t/{OWN}"),
+                },
+                Membership {
+                    name: "Engineering".into(),
+                    kind: TenantKind::Team,
+                    path: "/teams/engineering".into(),
+                    roles: vec!["member".into(), "approver".into(), "night-watch".into()],
+                    href: format!("/app/t/{ENGINEERING}"),
+                },
+                Membership {
+                    name: "Acme Corp".into(),
+                    kind: TenantKind::Organization,
+                    path: "/organizations/acme-corp".into(),
+                    roles: Vec::new(),
+                    href: format!("/app/t/{ACME}"),
+                },
+            ],
+        }
+    }
+
+    pub(super) fn problem_of(&self, status: u16) -> Problem {
+        Problem::for_status(&self.ui, status, Some("01981f3c-55aa-7000-8000-00000000beef".into()))
+    }
+
+    pub(super) fn problem(&self, status: u16) -> ProblemPage {
+        ProblemPage { ui: self.ui.clone(), problem: self.problem_of(status) }
+    }
+
+    pub(super) fn problem_in_shell(&self) -> ProblemInShell {
+        ProblemInShell { chrome: self.chrome(""), problem: self.problem_of(403) }
+    }
+
+    pub(super) fn sign_in(&self, problem: Option<String>) -> SignInPage {
+        SignInPage {
+            ui: self.ui.clone(),
+            login_href: "/auth/login?return_to=%2Fapp%2Fapprovals".into(),
+            problem,
+        }
+    }
+
+    pub(super) fn demo(&self) -> DemoPage {
+        let person = |user_name: &str, name: &str, role: &str, description: &str, host: &str| DemoPerson {
+            user_name: user_name.into(),
+            name: name.into(),
+            role: role.into(),
+            description: description.into(),
+            href: format!("http://{host}:8080/app"),
+        };
+        DemoPage {
+            ui: self.ui.clone(),
+            people: vec![
+                person(
+                    "acme-agent",
+                    "Amira Haddad",
+                    "Agent of Acme Corp",
+                    "Answers customers, and asks when a decision is not hers to make.",
+                    "127.0.0.1",
+                ),
+                person(
+                    "acme-ceo",
+                    "Clara Osei",
+                    "Approver of Acme Corp and Engineering",
+                    "Sees what waits, and decides.",
+                    "localhost",
+                ),
+                person(
+                    "acme-viewer",
+                    "Tomás Ibarra",
+                    "Viewer of Acme Corp",
+                    "May look at everything, and change nothing.",
+                    "acme-viewer.localhost",
+                ),
+                person(
+                    "engineer",
+                    "Edda Lind",
+                    "Agent of Engineering",
+                    "Asks on behalf of another team.",
+                    "engineer.localhost",
+                ),
+                person(
+                    "suite-admin",
+                    "Sam Okafor",
+                    "Runs the suite",
+                    "Keeps everything in good health.",
+                    "suite-admin.localhost",
+                ),
+                person(
+                    "outsider",
+                    "Oskar Novak",
+                    "Of Globex only",
+                    "Sees nothing of Acme Corp: try one of its links.",
+                    "outsider.localhost",
+                ),
+            ],
+            agent_href: "http://127.0.0.1:8080/app".into(),
+            ceo_href: "http://localhost:8080/app".into(),
+            chatwoot_href: "http://127.0.0.1:8082/".into(),
+            matrix_href: "http://127.0.0.1:8083/".into(),
+            jitsi_href: "http://127.0.0.1:8084/".into(),
+            keycloak_href: Some("http://127.0.0.1:8081/".into()),
+        }
+    }
+}

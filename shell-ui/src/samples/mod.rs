@@ -1,0 +1,203 @@
+//! Every page with sample data: full, empty, with errors, with long names, with other scripts and with markup in what
+//! people wrote. The gallery shows them and the tests render them.
+
+mod approvals;
+mod around;
+mod audit;
+mod consultations;
+mod conversations;
+
+use askama::Template;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::pages::{
+    ApprovalPage, ApprovalsPage, AuditPage, ConsultationPage, ConsultationsPage, ConversationPage,
+    ConversationsPage, CookieBlockedPage, Decision, DecisionForm, DemoPage, DemoPerson, EscalateForm,
+    Membership, NewApprovalPage, OverviewPage, Problem, ProblemInShell, ProblemPage, ProfilePage, SignInPage,
+    SignedOutPage,
+};
+use crate::{
+    ApprovalFilter, ApprovalRow, ApprovalStatus, AuditChange, AuditEntry, AuditFilter, Choice, Chrome,
+    ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus, Fact,
+    FieldErrors, Flash, HistoryEntry, HistoryKind, LinkTo, Live, ModuleLink, Priority, RenderError,
+    TenantKind, TenantLink, Time, Ui,
+};
+
+/// Markup that somebody wrote where text was asked for: it must come out as text.
+pub const MARKUP: &str = "<script>alert(\"no\")</script> & <b>bold</b> 'quotes'";
+
+const ACME: &str = "0b8f7c1e-6d2a-4a57-9c3e-5f1d2b7a9e10";
+const ENGINEERING: &str = "6f0c2d94-3b1e-4d57-8a6f-91c2e7b40d33";
+const OWN: &str = "d2b1a7f0-58c4-4e19-b3a6-7c90e1f2d845";
+const APPROVAL: &str = "01981f3a-7c1d-7a52-9d3e-4b6f8a2c1e90";
+const CONVERSATION: &str = "01981f38-12ab-7e01-8c44-2f7d9b5a6e31";
+const CONSULTATION: &str = "01981f3b-9e02-7d6c-b1f8-63a5c0d47e22";
+
+/// Every page by name, rendered.
+pub fn all(ui: &Ui) -> Result<Vec<(&'static str, String)>, RenderError> {
+    let sample =
+        Samples { ui: ui.clone(), now: DateTime::from_timestamp(1_792_000_000, 0).unwrap_or_default() };
+    sample.pages()
+}
+
+struct Samples {
+    ui: Ui,
+    now: DateTime<Utc>,
+}
+
+impl Samples {
+    fn pages(&self) -> Result<Vec<(&'static str, String)>, RenderError> {
+        Ok(vec![
+            ("overview", self.overview().render()?),
+            ("overview-empty", self.overview_empty().render()?),
+            ("conversations", self.conversations().render()?),
+            ("conversations-empty", self.conversations_empty(None).render()?),
+            (
+                "conversations-filtered-empty",
+                self.conversations_empty(Some(ConversationStatus::Snoozed)).render()?,
+            ),
+            ("conversation", self.conversation(Some(EscalateForm::default())).render()?),
+            ("conversation-errors", self.conversation(Some(self.escalate_errors())).render()?),
+            ("conversation-blocked", self.conversation_blocked().render()?),
+            ("conversation-markup", self.conversation_markup().render()?),
+            ("approvals", self.approvals().render()?),
+            ("approvals-empty", self.approvals_empty(ApprovalFilter::default(), true).render()?),
+            ("approvals-empty-viewer", self.approvals_empty(ApprovalFilter::default(), false).render()?),
+            (
+                "approvals-filtered-empty",
+                self.approvals_empty(
+                    ApprovalFilter { status: Some(ApprovalStatus::Expired), priority: Some(Priority::High) },
+                    true,
+                )
+                .render()?,
+            ),
+            ("approval-new", self.approval_new(FieldErrors::default(), None).render()?),
+            ("approval-new-errors", self.approval_new_errors().render()?),
+            (
+                "approval-new-blocked",
+                self.approval_new(FieldErrors::default(), Some(self.ui.t("blocked-no-approver"))).render()?,
+            ),
+            ("approval", self.approval().render()?),
+            ("approval-errors", self.approval_errors().render()?),
+            ("approval-own", self.approval_own().render()?),
+            ("approval-approved", self.approval_approved().render()?),
+            ("approval-rejected", self.approval_rejected().render()?),
+            ("approval-expired", self.approval_expired().render()?),
+            ("approval-markup", self.approval_markup().render()?),
+            ("consultations", self.consultations().render()?),
+            ("consultations-empty", self.consultations_empty().render()?),
+            ("consultation-scheduled", self.consultation(ConsultationStatus::Scheduled).render()?),
+            ("consultation-active", self.consultation(ConsultationStatus::Active).render()?),
+            ("consultation-ended", self.consultation(ConsultationStatus::Ended).render()?),
+            ("consultation-not-invited", self.consultation_not_invited().render()?),
+            ("audit", self.audit().render()?),
+            ("audit-empty", self.audit_empty().render()?),
+            ("audit-errors", self.audit_errors().render()?),
+            ("profile", self.profile().render()?),
+            ("problem-in-shell", self.problem_in_shell().render()?),
+            ("problem-404", self.problem(404).render()?),
+            ("problem-500", self.problem(500).render()?),
+            ("sign-in", self.sign_in(None).render()?),
+            ("sign-in-failed", self.sign_in(Some(self.ui.t("sign-in-took-too-long"))).render()?),
+            (
+                "signed-out",
+                SignedOutPage { ui: self.ui.clone(), sign_in_href: "sign-in.html".into() }.render()?,
+            ),
+            (
+                "cookie-blocked",
+                CookieBlockedPage { ui: self.ui.clone(), retry_href: "sign-in.html".into() }.render()?,
+            ),
+            ("demo", self.demo().render()?),
+        ])
+    }
+
+    fn ago(&self, minutes: i64) -> Time {
+        self.ui.time(self.now - TimeDelta::minutes(minutes), self.now)
+    }
+
+    fn chrome(&self, current: &str) -> Chrome {
+        let tenant = |id: &str, name: &str, kind| TenantLink {
+            id: id.into(),
+            name: name.into(),
+            kind,
+            href: format!("/app/t/{id}/approvals"),
+        };
+        let module = |id: &str, badge, external, href: String| ModuleLink {
+            id: id.into(),
+            name: if external { id.into() } else { self.ui.t(format!("module-{id}")) },
+            icon: match id {
+                "Chatwoot" => "conversations".into(),
+                "Matrix" => "team-chat".into(),
+                "Jitsi" => "video".into(),
+                own => own.to_owned(),
+            },
+            href,
+            current: id == current,
+            badge,
+            external,
+        };
+        Chrome {
+            ui: self.ui.clone(),
+            user_name: "Clara Osei".into(),
+            profile_href: "profile.html".into(),
+            tenant: tenant(ACME, "Acme Corp", TenantKind::Organization),
+            tenants: vec![
+                tenant(OWN, "Personal", TenantKind::Personal),
+                tenant(ENGINEERING, "Engineering", TenantKind::Team),
+                tenant(ACME, "Acme Corp", TenantKind::Organization),
+            ],
+            modules: vec![
+                module("overview", 0, false, "overview.html".into()),
+                module("conversations", 0, false, "conversations.html".into()),
+                module("approvals", 3, false, "approvals.html".into()),
+                module("consultations", 0, false, "consultations.html".into()),
+                module("audit", 0, false, "audit.html".into()),
+                module("Chatwoot", 0, true, "http://127.0.0.1:8082/".into()),
+                module("Matrix", 0, true, "http://127.0.0.1:8083/".into()),
+                module("Jitsi", 0, true, "http://127.0.0.1:8084/".into()),
+            ],
+            live: Some(Live { events_url: format!("/app/t/{ACME}/events"), last_event_id: Some(4_711) }),
+            flash: None,
+        }
+    }
+
+    fn quiet_chrome(&self, current: &str) -> Chrome {
+        let mut chrome = self.chrome(current);
+        for module in &mut chrome.modules {
+            module.badge = 0;
+        }
+        chrome
+    }
+
+    fn overview(&self) -> OverviewPage {
+        let rows = self.approval_rows();
+        OverviewPage {
+            chrome: self.chrome("overview"),
+            waiting: rows
+                .iter()
+                .filter(|row| row.status == ApprovalStatus::Pending)
+                .take(3)
+                .cloned()
+                .collect(),
+            waiting_count: 5,
+            requested_count: 1,
+            open_conversations: 12,
+            upcoming_count: 2,
+            recent: rows.into_iter().filter(|row| row.status != ApprovalStatus::Pending).take(3).collect(),
+            consultations: self.consultation_rows().into_iter().take(2).collect(),
+        }
+    }
+
+    fn overview_empty(&self) -> OverviewPage {
+        OverviewPage {
+            chrome: self.quiet_chrome("overview"),
+            waiting: Vec::new(),
+            waiting_count: 0,
+            requested_count: 0,
+            open_conversations: 0,
+            upcoming_count: 0,
+            recent: Vec::new(),
+            consultations: Vec::new(),
+        }
+    }
+}
