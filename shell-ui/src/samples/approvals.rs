@@ -1,6 +1,10 @@
 //! Approvals.
 
-use super::*;
+use super::{
+    APPROVAL, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalStatus, ApprovalsPage, ConversationContext,
+    ConversationStatus, Decision, DecisionForm, Fact, FieldErrors, Flash, HistoryEntry, HistoryKind, LinkTo,
+    MARKUP, NewApprovalPage, Priority, Samples,
+};
 
 impl Samples {
     pub(super) fn approval_rows(&self) -> Vec<ApprovalRow> {

@@ -1,6 +1,9 @@
 //! What stands around the tenants: the profile, problems, signing in, the demo.
 
-use super::*;
+use super::{
+    ACME, DemoPage, DemoPerson, ENGINEERING, Membership, OWN, Problem, ProblemInShell, ProblemPage,
+    ProfilePage, Samples, SignInPage, TenantKind,
+};
 
 impl Samples {
     pub(super) fn profile(&self) -> ProfilePage {

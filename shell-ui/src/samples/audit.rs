@@ -1,6 +1,8 @@
 //! The audit trail.
 
-use super::*;
+use super::{
+    AuditChange, AuditEntry, AuditFilter, AuditPage, Choice, Fact, FieldErrors, MARKUP, Samples, TimeDelta,
+};
 
 impl Samples {
     pub(super) fn audit(&self) -> AuditPage {

@@ -1,6 +1,8 @@
 //! Consultations.
 
-use super::*;
+use super::{
+    CONSULTATION, ConsultationPage, ConsultationRow, ConsultationStatus, ConsultationsPage, LinkTo, Samples,
+};
 
 impl Samples {
     pub(super) fn consultation_rows(&self) -> Vec<ConsultationRow> {

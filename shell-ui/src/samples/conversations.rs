@@ -1,6 +1,9 @@
 //! Conversations.
 
-use super::*;
+use super::{
+    ApprovalStatus, CONVERSATION, ConversationPage, ConversationRow, ConversationStatus, ConversationsPage,
+    EscalateForm, FieldErrors, Flash, MARKUP, Priority, Samples,
+};
 
 impl Samples {
     pub(super) fn conversations(&self) -> ConversationsPage {
