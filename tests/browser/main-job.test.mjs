@@ -10,6 +10,7 @@ import {
   customerWrites,
   escalate,
   jitsi,
+  keycloak,
   matrix,
   reloadUntil,
   see,
@@ -121,6 +122,21 @@ async function play(stage, javaScriptEnabled) {
 story("the main job is played with JavaScript", (stage) => play(stage, true));
 
 story("the main job is played without JavaScript", (stage) => play(stage, false));
+
+story("the start page opens everybody under the name that Keycloak knows", async (stage) => {
+  const visitor = await stage.visitor();
+  const first = await visitor.open(start);
+  const people = first.locator(".person");
+  assert.equal(await people.count(), 6);
+  for (const one of await people.all()) {
+    const name = await one.getByRole("heading").innerText();
+    const page = await visitor.openedBy(() => one.getByRole("link", { name: `Open as ${name}` }).click());
+    assert.equal(new URL(page.url()).origin, keycloak);
+    // Whoever is meant comes first.
+    assert.match(await page.getByRole("button").first().innerText(), new RegExp(name));
+    await page.close();
+  }
+});
 
 story("one browser is the agent and the CEO at once", async (stage) => {
   const visitor = await stage.visitor();

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 
 import {
+  COLOUR_RULES,
   PHONE,
   WIDE,
   agent,
@@ -33,7 +34,8 @@ async function look(page, name, faults) {
     await page.setViewportSize(viewport);
     for (const colorScheme of ["light", "dark"]) {
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-      for (const fault of await violations(page)) faults.push(`${name} (${width}, ${colorScheme}): ${fault}`);
+      // The themes differ in nothing but colours.
+      for (const fault of await violations(page, colorScheme === "dark" ? COLOUR_RULES : undefined)) faults.push(`${name} (${width}, ${colorScheme}): ${fault}`);
     }
     for (const fault of await overflow(page)) faults.push(`${name} (${width}): ${fault}`);
   }
@@ -48,7 +50,7 @@ function gallery(name, play) {
   story(name, async (stage) => {
     const faults = [];
     await play(stage, (page, of) => look(page, of, faults));
-    assert.deepEqual(faults, []);
+    assert.ok(faults.length === 0, `${faults.length} faults:\n${faults.join("\n")}`);
   });
 }
 

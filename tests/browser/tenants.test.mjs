@@ -87,7 +87,8 @@ story("in one's own tenant nobody could decide, and the page says so", async (st
 
 story("a host name that isn't ours gets nothing", async (stage) => {
   const visitor = await stage.visitor();
-  visitor.allow(/\b421\b/);
+  // Not even the style sheet comes.
+  visitor.allow(/\b421\b/, /Refused to apply style/);
   const page = await visitor.context.newPage();
   const answer = await page.goto(`${start.replace("127.0.0.1", "evil.localhost")}/app`);
   assert.equal(answer.status(), 421);
