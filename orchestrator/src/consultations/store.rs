@@ -134,7 +134,7 @@ pub(super) async fn upcoming(tx: &mut TenantTx, tenant: TenantId, only_of: Optio
                   participant_ids AS "participant_ids: _", approval_id AS "approval_id: _", scheduled_at, started_at, ended_at, version, created_at, updated_at
            FROM consultations
            WHERE tenant_id = $1 AND status IN ('active', 'scheduled') AND ($2::uuid IS NULL OR host_id = $2 OR $2 = ANY (participant_ids))
-           ORDER BY status, coalesce(scheduled_at, created_at), id LIMIT $3"#,
+           ORDER BY status, scheduled_at NULLS LAST, id DESC LIMIT $3"#,
         tenant.0,
         only_of.map(|user| user.0),
         i64::from(limit),

@@ -16,7 +16,8 @@ use super::{
 use crate::{
     app::AppState,
     approvals::{
-        self, Approval, ApprovalError, ApprovalFilter, ApprovalStatus, MAX_COMMENT, MAX_DESCRIPTION, MAX_TITLE, NewApproval, Priority, Verdict,
+        self, Approval, ApprovalError, ApprovalFilter, ApprovalStatus, MAX_COMMENT, MAX_DESCRIPTION,
+        MAX_TITLE, NewApproval, Priority, Verdict,
     },
     audit::{self, AuditFilter},
     auth::{Decision, Permission, Resource, can},
@@ -45,7 +46,11 @@ pub(super) struct ListQuery {
 }
 
 /// The approvals, newest first; those of a page that are pending come before the others.
-pub(super) async fn list(State(state): State<AppState>, place: Place, ApiQuery(query): ApiQuery<ListQuery>) -> PageResult {
+pub(super) async fn list(
+    State(state): State<AppState>,
+    place: Place,
+    ApiQuery(query): ApiQuery<ListQuery>,
+) -> PageResult {
     place.require(Permission::ApprovalRead)?;
     let before = read_cursor(query.cursor.as_deref())?.map(ApprovalId);
     let mut tx = place.begin(&state).await?;
@@ -59,7 +64,10 @@ pub(super) async fn list(State(state): State<AppState>, place: Place, ApiQuery(q
     };
     let mut found = approvals::page(&mut tx, &filter).await?;
     found.items.sort_by_key(|approval| approval.status != ApprovalStatus::Pending);
-    let chosen = [("status", query.status.map(ApprovalStatus::as_str)), ("priority", query.priority.map(Priority::as_str))];
+    let chosen = [
+        ("status", query.status.map(ApprovalStatus::as_str)),
+        ("priority", query.priority.map(Priority::as_str)),
+    ];
     let path = place.href(MODULE);
     let shown = ApprovalsPage {
         chrome,
@@ -127,8 +135,20 @@ pub(super) async fn create(State(state): State<AppState>, place: Place, sent: Pa
     let ui = &state.ui;
     let (title, description) = (sent.text("title"), sent.text("description"));
     let (priority, hours) = (rows::read_priority(&sent.text("priority")), sent.text("expires_in_hours"));
-    let mut errors = check(ui, FieldErrors::default(), "title", &title, Rule { required: true, lines: false, limit: MAX_TITLE });
-    errors = check(ui, errors, "description", &description, Rule { required: false, lines: true, limit: MAX_DESCRIPTION });
+    let mut errors = check(
+        ui,
+        FieldErrors::default(),
+        "title",
+        &title,
+        Rule { required: true, lines: false, limit: MAX_TITLE },
+    );
+    errors = check(
+        ui,
+        errors,
+        "description",
+        &description,
+        Rule { required: false, lines: true, limit: MAX_DESCRIPTION },
+    );
     if priority.is_none() {
         errors = errors.with("priority", ui.t("error-choice"));
     }
@@ -225,15 +245,19 @@ async fn render(
         status: rows::approval_status(approval.status),
         priority: rows::priority(approval.priority),
         requested_by: rows::name_or_somebody(ui, approval.requested_by_name.as_deref()),
-        decided_by: approval.approved_by.map(|_| rows::name_or_somebody(ui, approval.approved_by_name.as_deref())),
+        decided_by: approval
+            .approved_by
+            .map(|_| rows::name_or_somebody(ui, approval.approved_by_name.as_deref())),
         consultation_requested: approval.consultation_requested,
         created: ui.time(approval.created_at, now),
         decided: approval.decided_at.map(|at| ui.time(at, now)),
         expires: approval.expires_at.map(|at| ui.time(at, now)),
         version: u64::try_from(approval.version).unwrap_or(0),
         conversation,
-        consultation: consultation
-            .map(|consultation| LinkTo { href: place.href(&format!("consultations/{}", consultation.id)), title: consultation.title }),
+        consultation: consultation.map(|consultation| LinkTo {
+            href: place.href(&format!("consultations/{}", consultation.id)),
+            title: consultation.title,
+        }),
         metadata: facts(&approval.metadata),
         history,
         decision,
@@ -246,14 +270,27 @@ async fn render(
 }
 
 /// The consultation that came of an approval, if the visitor may see it.
-async fn consultation_of(place: &Place, tx: &mut TenantTx, approval: &Approval) -> ProblemResult<Option<Consultation>> {
+async fn consultation_of(
+    place: &Place,
+    tx: &mut TenantTx,
+    approval: &Approval,
+) -> ProblemResult<Option<Consultation>> {
     let found = consultations::of_approval(tx, approval.tenant_id, approval.id).await?;
-    Ok(found.filter(|consultation| place.may(Permission::ConsultationRead) || consultation.involved().contains(&place.visitor.id)))
+    Ok(found.filter(|consultation| {
+        place.may(Permission::ConsultationRead) || consultation.involved().contains(&place.visitor.id)
+    }))
 }
 
 /// The conversation that an approval comes from, if the visitor may read it.
-async fn context(state: &AppState, place: &Place, tx: &mut TenantTx, approval: &Approval) -> ProblemResult<Option<ConversationContext>> {
-    let Some(id) = approval.conversation_id.filter(|_| place.may(Permission::ConversationRead)) else { return Ok(None) };
+async fn context(
+    state: &AppState,
+    place: &Place,
+    tx: &mut TenantTx,
+    approval: &Approval,
+) -> ProblemResult<Option<ConversationContext>> {
+    let Some(id) = approval.conversation_id.filter(|_| place.may(Permission::ConversationRead)) else {
+        return Ok(None);
+    };
     let conversation = conversations::find(tx, &state.tools, id).await.map_err(conversations::problem)?;
     Ok(Some(ConversationContext {
         contact: rows::name_or_somebody(&state.ui, conversation.contact_name.as_deref()),
@@ -302,7 +339,9 @@ async fn history(
     if let Some(consultation) = consultation {
         let host = tenants::names(tx, tenant, &[consultation.host_id]).await?.remove(&consultation.host_id);
         steps.push((consultation.created_at, HistoryKind::ConsultationCreated, None, None));
-        steps.extend(consultation.started_at.map(|at| (at, HistoryKind::ConsultationStarted, host.clone(), None)));
+        steps.extend(
+            consultation.started_at.map(|at| (at, HistoryKind::ConsultationStarted, host.clone(), None)),
+        );
         let ended = consultation.ended_at.filter(|_| consultation.status == ConsultationStatus::Ended);
         steps.extend(ended.map(|at| (at, HistoryKind::ConsultationEnded, host, None)));
     }
@@ -314,7 +353,11 @@ async fn history(
             ..AuditFilter::default()
         };
         for entry in audit::page(tx, &filter).await?.items {
-            let told = entry.new_values.as_ref().and_then(|values| values.get("status")).and_then(serde_json::Value::as_str);
+            let told = entry
+                .new_values
+                .as_ref()
+                .and_then(|values| values.get("status"))
+                .and_then(serde_json::Value::as_str);
             let kind = match entry.action.as_str() {
                 // What was told of the request is no news; what was told of the outcome is.
                 _ if told != Some(approval.status.as_str()) => continue,
@@ -344,12 +387,21 @@ pub(super) async fn decide(
     let verdict = match sent.text("decision").as_str() {
         "approved" => Verdict::Approve,
         "rejected" => Verdict::Reject,
-        _ => return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The form is not complete")),
+        _ => {
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The form is not complete"));
+        }
     };
     let if_match = IfMatch::OneOf(vec![sent.version()?]);
     let comment = sent.text("comment");
-    let errors = check(ui, FieldErrors::default(), "comment", &comment, Rule { required: false, lines: true, limit: MAX_COMMENT });
-    let form = DecisionForm { comment: comment.clone(), consultation: sent.is_checked("consultation"), errors };
+    let errors = check(
+        ui,
+        FieldErrors::default(),
+        "comment",
+        &comment,
+        Rule { required: false, lines: true, limit: MAX_COMMENT },
+    );
+    let form =
+        DecisionForm { comment: comment.clone(), consultation: sent.is_checked("consultation"), errors };
     if !form.errors.is_empty() {
         return render(&state, &place, id, StatusCode::UNPROCESSABLE_ENTITY, None, Some(form)).await;
     }
@@ -393,7 +445,13 @@ pub(super) async fn cancel(
 }
 
 /// Shows the approval as it is now, with why what was wanted can't be.
-async fn refused(state: &AppState, place: &Place, id: ApprovalId, error: ApprovalError, form: Option<DecisionForm>) -> PageResult {
+async fn refused(
+    state: &AppState,
+    place: &Place,
+    id: ApprovalId,
+    error: ApprovalError,
+    form: Option<DecisionForm>,
+) -> PageResult {
     let flash = match error {
         ApprovalError::AlreadyDecided => "already-decided",
         ApprovalError::Stale => "stale",

@@ -19,10 +19,16 @@ pub(super) async fn worker(headers: HeaderMap) -> Response {
 fn answer(asset: &'static Asset, asked: &HeaderMap) -> Response {
     let tag = format!("\"{}\"", asset.hash);
     // Weakly compared (RFC 9110, section 13.1.2): a proxy may have put `W/` on it.
-    let is_known = asked.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
-    });
-    let mut response = if is_known { StatusCode::NOT_MODIFIED.into_response() } else { asset.bytes.as_ref().into_response() };
+    let is_known = asked
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').any(|one| one.trim().trim_start_matches("W/") == tag));
+    let mut response = if is_known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        asset.bytes.as_ref().into_response()
+    };
     let headers = response.headers_mut();
     let caching = if asset.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
@@ -33,7 +39,10 @@ fn answer(asset: &'static Asset, asked: &HeaderMap) -> Response {
     if asset.immutable {
         // Pages on one origin load them from a CDN on another: modules need CORS, and nothing in them is secret.
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
+        headers.insert(
+            HeaderName::from_static("cross-origin-resource-policy"),
+            HeaderValue::from_static("cross-origin"),
+        );
     }
     response
 }
@@ -63,7 +72,10 @@ mod tests {
         let response = ask(Assets::worker(), None);
         assert_eq!(response.headers()[header::CACHE_CONTROL], "no-cache");
         let tag = response.headers()[header::ETAG].to_str().unwrap().to_owned();
-        assert_eq!(ask(Assets::worker(), Some(&format!("\"x\", W/{tag}"))).status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(
+            ask(Assets::worker(), Some(&format!("\"x\", W/{tag}"))).status(),
+            StatusCode::NOT_MODIFIED
+        );
         assert_eq!(ask(Assets::worker(), Some("\"other\"")).status(), StatusCode::OK);
     }
 }

@@ -67,18 +67,28 @@ fn read_days(ui: &Ui, query: &ListQuery) -> Result<Period, FieldErrors> {
     }
     match (from, to) {
         (Ok(Some(from)), Ok(Some(to))) if to < from => Err(errors.with("to", ui.t("error-date-order"))),
-        (Ok(from), Ok(to)) => Ok((from.map(begins), to.and_then(|to| to.checked_add_days(Days::new(1))).map(begins))),
+        (Ok(from), Ok(to)) => {
+            Ok((from.map(begins), to.and_then(|to| to.checked_add_days(Days::new(1))).map(begins)))
+        }
         _ => Err(errors),
     }
 }
 
 /// The audit trail, newest first.
-pub(super) async fn list(State(state): State<AppState>, place: Place, ApiQuery(query): ApiQuery<ListQuery>) -> PageResult {
+pub(super) async fn list(
+    State(state): State<AppState>,
+    place: Place,
+    ApiQuery(query): ApiQuery<ListQuery>,
+) -> PageResult {
     place.require(Permission::AuditRead)?;
     let before = read_cursor(query.cursor.as_deref())?.map(AuditId);
     let user = match query.person.as_str() {
         "" => None,
-        person => Some(person.parse::<UserId>().map_err(|_| Problem::invalid(vec![FieldError::new("?person", "must be a UUID")]))?),
+        person => Some(
+            person
+                .parse::<UserId>()
+                .map_err(|_| Problem::invalid(vec![FieldError::new("?person", "must be a UUID")]))?,
+        ),
     };
     let (tenant, ui) = (place.tenant.id, &state.ui);
     let mut tx = place.begin(&state).await?;
@@ -121,20 +131,36 @@ pub(super) async fn list(State(state): State<AppState>, place: Place, ApiQuery(q
     let shown = AuditPage {
         chrome,
         errors,
-        actions: actions.into_iter().map(|action| Choice { label: ui.audit_action(&action), value: action }).collect(),
+        actions: actions
+            .into_iter()
+            .map(|action| Choice { label: ui.audit_action(&action), value: action })
+            .collect(),
         people: people.into_iter().map(|(id, name)| Choice { value: id.to_string(), label: name }).collect(),
         entries: entries.into_iter().map(|entry| shown(ui, &place, entry, &names, &titles, now)).collect(),
         older_href: next_cursor.map(older),
         newest_href: before.map(|_| with_query(&path, &chosen)),
-        filter: shell_ui::AuditFilter { action: query.action, person: query.person, from: query.from, to: query.to },
+        filter: shell_ui::AuditFilter {
+            action: query.action,
+            person: query.person,
+            from: query.from,
+            to: query.to,
+        },
     };
     page(status, &shown)
 }
 
 /// The titles of what the entries are about, by its kind and id.
-async fn titles(place: &Place, tx: &mut TenantTx, entries: &[AuditEntry]) -> ProblemResult<HashMap<(&'static str, String), String>> {
+async fn titles(
+    place: &Place,
+    tx: &mut TenantTx,
+    entries: &[AuditEntry],
+) -> ProblemResult<HashMap<(&'static str, String), String>> {
     fn ids<T: std::str::FromStr>(entries: &[AuditEntry], resource: &str) -> Vec<T> {
-        entries.iter().filter(|entry| entry.resource == resource).filter_map(|entry| entry.resource_id.parse().ok()).collect()
+        entries
+            .iter()
+            .filter(|entry| entry.resource == resource)
+            .filter_map(|entry| entry.resource_id.parse().ok())
+            .collect()
     }
     let mut titles = HashMap::new();
     let about = ids(entries, "approval");
@@ -164,7 +190,8 @@ fn shown(
         "conversation" => ("conversation", "conversations", Permission::ConversationRead),
         _ => ("", "", Permission::TenantRead),
     };
-    let has_page = !path.is_empty() && place.may(permission) && uuid::Uuid::parse_str(&entry.resource_id).is_ok();
+    let has_page =
+        !path.is_empty() && place.may(permission) && uuid::Uuid::parse_str(&entry.resource_id).is_ok();
     let title = if entry.resource == "membership" {
         entry.resource_id.parse().ok().and_then(|user: UserId| names.get(&user)).cloned()
     } else {
@@ -177,7 +204,9 @@ fn shown(
             // A job did it.
             None => ui.t("product"),
         },
-        resource: title.unwrap_or_else(|| format!("{} {}", entry.resource, entry.resource_id)),
+        resource: title
+            .or_else(|| own_name(&entry))
+            .unwrap_or_else(|| format!("{} {}", entry.resource, entry.resource_id)),
         resource_href: has_page.then(|| place.href(&format!("{path}/{}", entry.resource_id))),
         at: ui.time(entry.created_at, now),
         day: ui.day(entry.created_at, now),
@@ -187,14 +216,31 @@ fn shown(
     }
 }
 
+/// The name that an entry itself has of what it is about.
+fn own_name(entry: &AuditEntry) -> Option<String> {
+    let values = entry.new_values.as_ref().or(entry.old_values.as_ref())?;
+    ["title", "name"].into_iter().find_map(|field| values.get(field)?.as_str()).map(str::to_owned)
+}
+
 /// What changed, field by field: the new values' fields, then those that only the old ones have. A field that is nothing
 /// before and after says nothing.
-fn changes(ui: &Ui, old: Option<&Value>, new: Option<&Value>, names: &HashMap<UserId, String>) -> Vec<AuditChange> {
+fn changes(
+    ui: &Ui,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    names: &HashMap<UserId, String>,
+) -> Vec<AuditChange> {
     let (old, new) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
     let value = |values: Option<&serde_json::Map<String, Value>>, field: &str| {
-        values.and_then(|values| values.get(field)).filter(|value| !value.is_null()).map(|value| readable(ui, value, names))
+        values
+            .and_then(|values| values.get(field))
+            .filter(|value| !value.is_null())
+            .map(|value| readable(ui, value, names))
     };
-    let only_old = old.into_iter().flat_map(serde_json::Map::keys).filter(|field| new.is_none_or(|new| !new.contains_key(*field)));
+    let only_old = old
+        .into_iter()
+        .flat_map(serde_json::Map::keys)
+        .filter(|field| new.is_none_or(|new| !new.contains_key(*field)));
     new.into_iter()
         .flat_map(serde_json::Map::keys)
         .chain(only_old)
@@ -211,7 +257,9 @@ fn readable(ui: &Ui, value: &Value, names: &HashMap<UserId, String>) -> String {
         Value::Array(items) if items.iter().all(Value::is_string) => {
             items.iter().map(|item| readable(ui, item, names)).collect::<Vec<_>>().join(", ")
         }
-        Value::String(text) => text.parse().ok().and_then(|user: UserId| names.get(&user)).unwrap_or(text).clone(),
+        Value::String(text) => {
+            text.parse().ok().and_then(|user: UserId| names.get(&user)).unwrap_or(text).clone()
+        }
         value => value.to_string(),
     }
 }
@@ -229,7 +277,13 @@ mod tests {
     use super::*;
 
     fn query(from: &str, to: &str) -> ListQuery {
-        ListQuery { action: String::new(), person: String::new(), from: from.to_owned(), to: to.to_owned(), cursor: None }
+        ListQuery {
+            action: String::new(),
+            person: String::new(),
+            from: from.to_owned(),
+            to: to.to_owned(),
+            cursor: None,
+        }
     }
 
     #[test]
@@ -258,7 +312,12 @@ mod tests {
         let old = json!({ "status": "pending", "gone": 1 });
         let new = json!({ "status": "approved", "approvedBy": carla, "comment": null, "participantIds": [carla], "flag": true });
         let changes = changes(&Ui::new(""), Some(&old), Some(&new), &names);
-        let of = |field: &str| changes.iter().find(|change| change.field == field).map(|change| (change.old.as_deref(), change.new.as_deref()));
+        let of = |field: &str| {
+            changes
+                .iter()
+                .find(|change| change.field == field)
+                .map(|change| (change.old.as_deref(), change.new.as_deref()))
+        };
         assert_eq!(of("status"), Some((Some("pending"), Some("approved"))));
         assert_eq!(of("approvedBy"), Some((None, Some("Carla"))));
         assert_eq!(of("participantIds"), Some((None, Some("Carla"))));

@@ -37,8 +37,13 @@ impl FromRequestParts<AppState> for Place {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
         let visitor = Visitor::from_request_parts(parts, state).await?;
-        let parameters = RawPathParams::from_request_parts(parts, state).await.map_err(axum::response::IntoResponse::into_response)?;
-        let named = parameters.iter().find(|(name, _)| *name == "tenant").and_then(|(_, value)| value.parse::<TenantId>().ok());
+        let parameters = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Problem::not_found().into_response())?;
+        let named = parameters
+            .iter()
+            .find(|(name, _)| *name == "tenant")
+            .and_then(|(_, value)| value.parse::<TenantId>().ok());
         let tenant = named.and_then(|id| visitor.grant(id)).map(|grant| grant.tenant.clone());
         let tenant = tenant.ok_or_else(|| Problem::not_found().into_response())?;
         Ok(Self { visitor, tenant })
@@ -72,7 +77,13 @@ impl Place {
     }
 
     /// The frame of a page of `module`. Read it before what the page shows: what happens in between is then told as news.
-    pub async fn chrome(&self, state: &AppState, tx: &mut TenantTx, module: &str, flash: Option<&str>) -> ProblemResult<Chrome> {
+    pub async fn chrome(
+        &self,
+        state: &AppState,
+        tx: &mut TenantTx,
+        module: &str,
+        flash: Option<&str>,
+    ) -> ProblemResult<Chrome> {
         state.sessions.remember_tenant(self.visitor.key, self.tenant.id);
         let position = realtime::position(tx, self.tenant.id).await?;
         let mut waiting = PendingCounts::default();
@@ -80,7 +91,8 @@ impl Place {
             waiting = approvals::pending_counts(tx, self.tenant.id, self.visitor.id).await?;
         }
         let mut chrome = frame(state, &self.visitor, &self.tenant, module, waiting.of_others);
-        chrome.live = Some(Live { events_url: self.href("events"), last_event_id: u64::try_from(position).ok() });
+        chrome.live =
+            Some(Live { events_url: self.href("events"), last_event_id: u64::try_from(position).ok() });
         chrome.flash = flash.and_then(|code| Flash::from_code(&state.ui, code));
         Ok(chrome)
     }
@@ -97,7 +109,13 @@ pub(super) fn base(tenant: TenantId) -> String {
 }
 
 /// The frame without what only the database knows.
-pub(super) fn frame(state: &AppState, principal: &Principal, tenant: &TenantRef, module: &str, waiting: u64) -> Chrome {
+pub(super) fn frame(
+    state: &AppState,
+    principal: &Principal,
+    tenant: &TenantRef,
+    module: &str,
+    waiting: u64,
+) -> Chrome {
     Chrome {
         ui: state.ui.clone(),
         user_name: principal.name.clone(),

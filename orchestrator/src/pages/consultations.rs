@@ -45,7 +45,11 @@ fn is_over(status: ConsultationStatus) -> bool {
 }
 
 /// The consultations that the visitor may see: those ahead, and a page of those that are over.
-pub(super) async fn list(State(state): State<AppState>, place: Place, ApiQuery(query): ApiQuery<ListQuery>) -> PageResult {
+pub(super) async fn list(
+    State(state): State<AppState>,
+    place: Place,
+    ApiQuery(query): ApiQuery<ListQuery>,
+) -> PageResult {
     place.require(Permission::TenantRead)?;
     let before = read_cursor(query.cursor.as_deref())?.map(ConsultationId);
     let (tenant, ui) = (place.tenant.id, &state.ui);
@@ -53,12 +57,15 @@ pub(super) async fn list(State(state): State<AppState>, place: Place, ApiQuery(q
     let chrome = place.chrome(&state, &mut tx, MODULE, None).await?;
     let upcoming = consultations::upcoming(&mut tx, tenant, UPCOMING).await?;
     let found = consultations::page(&mut tx, Some(tenant), before, DEFAULT_LIMIT).await?;
-    let past: Vec<Consultation> = found.items.into_iter().filter(|consultation| is_over(consultation.status)).collect();
+    let past: Vec<Consultation> =
+        found.items.into_iter().filter(|consultation| is_over(consultation.status)).collect();
     let shown = ConsultationsPage {
         chrome,
         upcoming: rows::consultations(&place, &mut tx, ui, &upcoming).await?,
         past: rows::consultations(&place, &mut tx, ui, &past).await?,
-        older_href: found.next_cursor.map(|cursor| with_query(&place.href(MODULE), &[("cursor", Some(&cursor))])),
+        older_href: found
+            .next_cursor
+            .map(|cursor| with_query(&place.href(MODULE), &[("cursor", Some(&cursor))])),
     };
     page(StatusCode::OK, &shown)
 }
@@ -79,7 +86,13 @@ async fn find(place: &Place, tx: &mut TenantTx, id: ConsultationId) -> ProblemRe
     if found.tenant_id == place.tenant.id { Ok(found) } else { Err(Problem::not_found()) }
 }
 
-async fn render(state: &AppState, place: &Place, id: ConsultationId, status: StatusCode, flash: Option<&str>) -> PageResult {
+async fn render(
+    state: &AppState,
+    place: &Place,
+    id: ConsultationId,
+    status: StatusCode,
+    flash: Option<&str>,
+) -> PageResult {
     let ui = &state.ui;
     let mut tx = place.begin(state).await?;
     let chrome = place.chrome(state, &mut tx, MODULE, flash).await?;
@@ -122,7 +135,11 @@ async fn render(state: &AppState, place: &Place, id: ConsultationId, status: Sta
 }
 
 /// Starts a consultation, as its host.
-pub(super) async fn start(State(state): State<AppState>, place: Place, ApiPath((_, id)): ApiPath<(TenantId, ConsultationId)>) -> PageResult {
+pub(super) async fn start(
+    State(state): State<AppState>,
+    place: Place,
+    ApiPath((_, id)): ApiPath<(TenantId, ConsultationId)>,
+) -> PageResult {
     let mut tx = place.begin(&state).await?;
     find(&place, &mut tx, id).await?;
     match consultations::start(&mut tx, id, &IfMatch::Any).await {
@@ -138,7 +155,11 @@ pub(super) async fn start(State(state): State<AppState>, place: Place, ApiPath((
 }
 
 /// Ends a consultation for good, as its host.
-pub(super) async fn end(State(state): State<AppState>, place: Place, ApiPath((_, id)): ApiPath<(TenantId, ConsultationId)>) -> PageResult {
+pub(super) async fn end(
+    State(state): State<AppState>,
+    place: Place,
+    ApiPath((_, id)): ApiPath<(TenantId, ConsultationId)>,
+) -> PageResult {
     let mut tx = place.begin(&state).await?;
     find(&place, &mut tx, id).await?;
     match consultations::end(&mut tx, id, &IfMatch::Any).await {
@@ -154,7 +175,11 @@ pub(super) async fn end(State(state): State<AppState>, place: Place, ApiPath((_,
 }
 
 /// Leads into the room. The address holds a token: it is kept nowhere and told to nobody.
-pub(super) async fn join(State(state): State<AppState>, place: Place, ApiPath((_, id)): ApiPath<(TenantId, ConsultationId)>) -> PageResult {
+pub(super) async fn join(
+    State(state): State<AppState>,
+    place: Place,
+    ApiPath((_, id)): ApiPath<(TenantId, ConsultationId)>,
+) -> PageResult {
     let mut tx = place.begin(&state).await?;
     find(&place, &mut tx, id).await?;
     let now = tx.now();
@@ -174,7 +199,12 @@ pub(super) async fn join(State(state): State<AppState>, place: Place, ApiPath((_
 }
 
 /// Shows the consultation as it is now, with why what was wanted can't be.
-async fn refused(state: &AppState, place: &Place, id: ConsultationId, error: ConsultationError) -> PageResult {
+async fn refused(
+    state: &AppState,
+    place: &Place,
+    id: ConsultationId,
+    error: ConsultationError,
+) -> PageResult {
     let flash = match error {
         ConsultationError::Over => "already-ended",
         ConsultationError::Stale | ConsultationError::NotStarted => "stale",

@@ -34,7 +34,11 @@ pub(super) struct ListQuery {
 }
 
 /// The conversations, those that changed last first.
-pub(super) async fn list(State(state): State<AppState>, place: Place, ApiQuery(query): ApiQuery<ListQuery>) -> PageResult {
+pub(super) async fn list(
+    State(state): State<AppState>,
+    place: Place,
+    ApiQuery(query): ApiQuery<ListQuery>,
+) -> PageResult {
     place.require(Permission::ConversationRead)?;
     // An unknown status is none: the page says so by what its filter shows.
     let status = query.status.as_deref().and_then(shell_ui::ConversationStatus::parse);
@@ -43,7 +47,8 @@ pub(super) async fn list(State(state): State<AppState>, place: Place, ApiQuery(q
     let mut tx = place.begin(&state).await?;
     let chrome = place.chrome(&state, &mut tx, MODULE, None).await?;
     let status_name = status.map(shell_ui::ConversationStatus::as_str);
-    let found = conversations::page_of(&mut tx, &state.tools, tenant, status_name, before, DEFAULT_LIMIT).await?;
+    let found =
+        conversations::page_of(&mut tx, &state.tools, tenant, status_name, before, DEFAULT_LIMIT).await?;
     let ids: Vec<ConversationId> = found.items.iter().map(|conversation| conversation.id).collect();
     let pending = if place.may(Permission::ApprovalRead) {
         approvals::pending_among(&mut tx, tenant, &ids).await?
@@ -70,7 +75,9 @@ pub(super) async fn list(State(state): State<AppState>, place: Place, ApiQuery(q
         chrome,
         status,
         conversations,
-        older_href: found.next_cursor.map(|cursor| with_query(&path, &[("status", status_name), ("cursor", Some(&cursor))])),
+        older_href: found
+            .next_cursor
+            .map(|cursor| with_query(&path, &[("status", status_name), ("cursor", Some(&cursor))])),
         newest_href: before.map(|_| with_query(&path, &[("status", status_name)])),
     };
     page(StatusCode::OK, &shown)
@@ -165,7 +172,13 @@ pub(super) async fn escalate(
     let ui = &state.ui;
     let (reason, title) = (sent.text("reason"), sent.text("title"));
     let priority = rows::read_priority(&sent.text("priority"));
-    let mut errors = check(ui, FieldErrors::default(), "reason", &reason, Rule { required: true, lines: true, limit: MAX_REASON });
+    let mut errors = check(
+        ui,
+        FieldErrors::default(),
+        "reason",
+        &reason,
+        Rule { required: true, lines: true, limit: MAX_REASON },
+    );
     errors = check(ui, errors, "title", &title, Rule { required: false, lines: false, limit: MAX_TITLE });
     if priority.is_none() {
         errors = errors.with("priority", ui.t("error-choice"));
@@ -184,10 +197,17 @@ pub(super) async fn escalate(
         return render(&state, &place, id, StatusCode::UNPROCESSABLE_ENTITY, None, form).await;
     }
     let title = Some(title.trim().to_owned()).filter(|title| !title.is_empty());
-    let escalation = Escalation { reason: reason.trim().to_owned(), title, priority, consultation_requested, message: None };
+    let escalation = Escalation {
+        reason: reason.trim().to_owned(),
+        title,
+        priority,
+        consultation_requested,
+        message: None,
+    };
     let mut tx = place.begin(&state).await?;
     // The path names the tenant: a conversation of another one isn't here, even where the visitor is in both.
-    let conversation = conversations::find(&mut tx, &state.tools, id).await.map_err(conversations::problem)?;
+    let conversation =
+        conversations::find(&mut tx, &state.tools, id).await.map_err(conversations::problem)?;
     if conversation.tenant_id != place.tenant.id {
         return Err(Problem::not_found());
     }
@@ -197,7 +217,9 @@ pub(super) async fn escalate(
     };
     drop(tx);
     let (status, flash) = match refused {
-        EscalateError::Approval(ApprovalError::AlreadyPending(_)) => (StatusCode::CONFLICT, Some("already-pending")),
+        EscalateError::Approval(ApprovalError::AlreadyPending(_)) => {
+            (StatusCode::CONFLICT, Some("already-pending"))
+        }
         EscalateError::Approval(ApprovalError::NoApprover) => (StatusCode::UNPROCESSABLE_ENTITY, None),
         EscalateError::Approval(ApprovalError::Forbidden) => (StatusCode::FORBIDDEN, Some("not-allowed")),
         error => return Err(conversations::problem(error)),

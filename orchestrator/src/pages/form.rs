@@ -17,15 +17,26 @@ impl<S: Send + Sync> FromRequest<S> for PageForm {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let content_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default().to_owned());
+        let content_type = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .map(|value| value.to_str().unwrap_or_default().to_owned());
         // A form without fields may be sent without a type.
         let essence = content_type.as_deref().map(|value| value.split(';').next().unwrap_or_default().trim());
         if essence.is_some_and(|essence| !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")) {
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be a form"));
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "The body must be a form",
+            ));
         }
         let body = body(request, state).await?;
         if essence.is_none() && !body.is_empty() {
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be a form"));
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "The body must be a form",
+            ));
         }
         Self::parse(&body)
     }
@@ -65,7 +76,9 @@ impl PageForm {
     /// # Errors
     /// 422 where it is none.
     pub fn version(&self) -> Result<i64, Problem> {
-        self.raw("version").parse().map_err(|_| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The form is not complete"))
+        self.raw("version").parse().map_err(|_| {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The form is not complete")
+        })
     }
 
     fn raw(&self, name: &str) -> &str {
@@ -116,7 +129,9 @@ mod tests {
 
     #[test]
     fn a_form_is_read_as_browsers_send_it() {
-        let form = PageForm::parse(b"reason=two%0D%0Alines+%26+%C3%A9&consultation_requested=true&empty=&bare").unwrap();
+        let form =
+            PageForm::parse(b"reason=two%0D%0Alines+%26+%C3%A9&consultation_requested=true&empty=&bare")
+                .unwrap();
         assert_eq!(form.text("reason"), "two\nlines & é");
         assert!(form.is_checked("consultation_requested"));
         assert!(!form.is_checked("reason"));
@@ -135,7 +150,8 @@ mod tests {
     #[test]
     fn texts_are_checked_by_their_rule() {
         let ui = Ui::new("");
-        let wrong = |text: &str, rule| check(&ui, FieldErrors::default(), "f", text, rule).of("f").map(str::to_owned);
+        let wrong =
+            |text: &str, rule| check(&ui, FieldErrors::default(), "f", text, rule).of("f").map(str::to_owned);
         let line = Rule { required: true, lines: false, limit: 3 };
         let prose = Rule { required: false, lines: true, limit: 3 };
         assert_eq!(wrong("äöü", line), None);

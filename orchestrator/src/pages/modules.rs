@@ -41,7 +41,13 @@ const fn page(id: &'static str, text: &'static str, permission: Permission, path
     Module { id, name: Name::Text(text), icon: id, permission, counts_waiting: false, kind: Kind::Page(path) }
 }
 
-const fn link(id: &'static str, name: &'static str, icon: &'static str, permission: Permission, url: fn(&AppState) -> Option<Url>) -> Module {
+const fn link(
+    id: &'static str,
+    name: &'static str,
+    icon: &'static str,
+    permission: Permission,
+    url: fn(&AppState) -> Option<Url>,
+) -> Module {
     Module { id, name: Name::Proper(name), icon, permission, counts_waiting: false, kind: Kind::Link(url) }
 }
 
@@ -49,7 +55,10 @@ const fn link(id: &'static str, name: &'static str, icon: &'static str, permissi
 const MODULES: [Module; 8] = [
     page("overview", "module-overview", Permission::TenantRead, ""),
     page("conversations", "module-conversations", Permission::ConversationRead, "conversations"),
-    Module { counts_waiting: true, ..page("approvals", "module-approvals", Permission::ApprovalRead, "approvals") },
+    Module {
+        counts_waiting: true,
+        ..page("approvals", "module-approvals", Permission::ApprovalRead, "approvals")
+    },
     page("consultations", "module-consultations", Permission::ConsultationJoin, "consultations"),
     page("audit", "module-audit", Permission::AuditRead, "audit"),
     link("chatwoot", "Chatwoot", "conversations", Permission::ConversationRead, |state| {
@@ -58,7 +67,9 @@ const MODULES: [Module; 8] = [
     link("matrix", "Matrix", "team-chat", Permission::TenantRead, |state| {
         state.tools.matrix.as_ref().and_then(|_| Url::parse(&state.config.matrix.url).ok())
     }),
-    link("jitsi", "Jitsi", "video", Permission::TenantRead, |state| state.tools.jitsi.as_ref().map(|jitsi| jitsi.url.clone())),
+    link("jitsi", "Jitsi", "video", Permission::TenantRead, |state| {
+        state.tools.jitsi.as_ref().map(|jitsi| jitsi.url.clone())
+    }),
 ];
 
 /// Whether somebody sees a module. What one does only where one takes part in something, one sees with the role alone.
@@ -74,7 +85,13 @@ fn href(tenant: &TenantRef, path: &str) -> String {
 }
 
 /// The modules of a tenant that `principal` sees.
-pub(super) fn links(state: &AppState, principal: &Principal, tenant: &TenantRef, current: &str, waiting: u64) -> Vec<ModuleLink> {
+pub(super) fn links(
+    state: &AppState,
+    principal: &Principal,
+    tenant: &TenantRef,
+    current: &str,
+    waiting: u64,
+) -> Vec<ModuleLink> {
     MODULES
         .iter()
         .filter(|module| sees(principal, tenant, module))
@@ -127,7 +144,12 @@ mod tests {
     };
 
     fn with(role: Role) -> Principal {
-        let tenant = TenantRef { id: TenantId(Uuid::from_u128(1)), kind: TenantKind::Team, path: "/teams/t".into(), name: "T".into() };
+        let tenant = TenantRef {
+            id: TenantId(Uuid::from_u128(1)),
+            kind: TenantKind::Team,
+            path: "/teams/t".into(),
+            name: "T".into(),
+        };
         Principal {
             id: UserId(Uuid::from_u128(2)),
             username: String::new(),
@@ -141,7 +163,11 @@ mod tests {
     fn seen(role: Role) -> Vec<&'static str> {
         let principal = with(role);
         let tenant = &principal.grants[0].tenant;
-        MODULES.iter().filter(|module| page_href(&principal, tenant, module.id).is_some()).map(|module| module.id).collect()
+        MODULES
+            .iter()
+            .filter(|module| page_href(&principal, tenant, module.id).is_some())
+            .map(|module| module.id)
+            .collect()
     }
 
     #[test]
@@ -149,7 +175,10 @@ mod tests {
         assert_eq!(seen(Role::Member), ["overview", "consultations"]);
         assert_eq!(seen(Role::Agent), ["overview", "conversations", "approvals", "consultations"]);
         assert_eq!(seen(Role::Auditor), ["overview", "approvals", "consultations", "audit"]);
-        assert_eq!(seen(Role::Approver), ["overview", "conversations", "approvals", "consultations", "audit"]);
+        assert_eq!(
+            seen(Role::Approver),
+            ["overview", "conversations", "approvals", "consultations", "audit"]
+        );
     }
 
     #[test]

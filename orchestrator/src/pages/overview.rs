@@ -1,7 +1,11 @@
 use axum::{extract::State, http::StatusCode};
 use shell_ui::pages::OverviewPage;
 
-use super::{PageResult, chrome::{FlashQuery, Place}, page, rows};
+use super::{
+    PageResult,
+    chrome::{FlashQuery, Place},
+    page, rows,
+};
 use crate::{
     app::AppState,
     approvals::{self, PendingCounts},
@@ -20,12 +24,17 @@ const UPCOMING: u32 = 100;
 const NEXT: usize = 5;
 
 /// What waits, what happened, what comes: as far as the visitor's roles see it.
-pub(super) async fn show(State(state): State<AppState>, place: Place, ApiQuery(query): ApiQuery<FlashQuery>) -> PageResult {
+pub(super) async fn show(
+    State(state): State<AppState>,
+    place: Place,
+    ApiQuery(query): ApiQuery<FlashQuery>,
+) -> PageResult {
     place.require(Permission::TenantRead)?;
     let tenant = place.tenant.id;
     let mut tx = place.begin(&state).await?;
     let chrome = place.chrome(&state, &mut tx, "overview", query.flash.as_deref()).await?;
-    let (mut counts, mut waiting, mut recent, mut open_conversations) = (PendingCounts::default(), Vec::new(), Vec::new(), 0);
+    let (mut counts, mut waiting, mut recent, mut open_conversations) =
+        (PendingCounts::default(), Vec::new(), Vec::new(), 0);
     if place.may(Permission::ApprovalRead) {
         counts = approvals::pending_counts(&mut tx, tenant, place.visitor.id).await?;
         recent = approvals::decided_lately(&mut tx, tenant, RECENT).await?;

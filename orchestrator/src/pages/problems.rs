@@ -24,9 +24,12 @@ pub async fn problems_as_pages(State(state): State<AppState>, request: Request, 
     let is_page = wants_page(&request);
     let path = request.uri().path().to_owned();
     let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
-    let session = if is_page && path.starts_with("/app") { state.sessions.find(request.headers()) } else { None };
+    let session =
+        if is_page && path.starts_with("/app") { state.sessions.find(request.headers()) } else { None };
     let response = next.run(request).await;
-    let Some(shown) = response.extensions().get::<ProblemShown>().filter(|_| is_page).cloned() else { return response };
+    let Some(shown) = response.extensions().get::<ProblemShown>().filter(|_| is_page).cloned() else {
+        return response;
+    };
 
     let problem = in_words(&state, &shown, request_id);
     let frame_fits = shown.status.is_client_error() && shown.status != StatusCode::UNAUTHORIZED;
@@ -51,17 +54,27 @@ pub async fn problems_as_pages(State(state): State<AppState>, request: Request, 
 /// Whether whoever asks is a browser that would show a page.
 fn wants_page(request: &Request) -> bool {
     let path = request.uri().path();
-    let is_for_machines = ["/api", "/health", "/ready"].iter().any(|prefix| {
-        path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
+    let is_for_machines = ["/api", "/health", "/ready"]
+        .iter()
+        .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
     let accepted = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    !is_for_machines && accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/html"))
+    !is_for_machines
+        && accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/html"))
 }
 
 /// The usual words for the status; the problem's own where they say more.
 fn in_words(state: &AppState, shown: &ProblemShown, request_id: Option<String>) -> Problem {
     let mut problem = Problem::for_status(&state.ui, shown.status.as_u16(), request_id);
-    let is_usual = matches!(shown.code, "not_found" | "forbidden" | "invalid" | "unauthorised" | "method_not_allowed" | "internal" | "unavailable");
+    let is_usual = matches!(
+        shown.code,
+        "not_found"
+            | "forbidden"
+            | "invalid"
+            | "unauthorised"
+            | "method_not_allowed"
+            | "internal"
+            | "unavailable"
+    );
     if !is_usual && shown.status.is_client_error() {
         shown.title.clone_into(&mut problem.title);
         problem.detail = shown.detail.clone().unwrap_or_else(|| state.ui.t("problem-400-detail"));
@@ -77,8 +90,12 @@ fn in_shell(
     path: &str,
     problem: Problem,
 ) -> Result<String, RenderError> {
-    let named = path.strip_prefix("/app/t/").and_then(|rest| rest.split('/').next()).and_then(|id| id.parse().ok());
-    let tenant = named.and_then(|id| principal.grant(id)).map(|grant| &grant.tenant).or_else(|| home(principal, last_tenant));
+    let named =
+        path.strip_prefix("/app/t/").and_then(|rest| rest.split('/').next()).and_then(|id| id.parse().ok());
+    let tenant = named
+        .and_then(|id| principal.grant(id))
+        .map(|grant| &grant.tenant)
+        .or_else(|| home(principal, last_tenant));
     match tenant {
         Some(tenant) => ProblemInShell { chrome: frame(state, principal, tenant, "", 0), problem }.render(),
         None => ProblemPage { ui: state.ui.clone(), problem }.render(),
@@ -90,7 +107,8 @@ mod tests {
     use super::*;
 
     fn asks(path: &str, accept: &str) -> bool {
-        let request = Request::builder().uri(path).header(header::ACCEPT, accept).body(Body::empty()).unwrap();
+        let request =
+            Request::builder().uri(path).header(header::ACCEPT, accept).body(Body::empty()).unwrap();
         wants_page(&request)
     }
 

@@ -25,7 +25,11 @@ pub(super) async fn show(State(state): State<AppState>, visitor: Visitor) -> Pag
         .map(|grant| Membership {
             name: grant.tenant.name.clone(),
             kind: kind(grant.tenant.kind),
-            path: if grant.tenant.kind == TenantKind::Individual { String::new() } else { grant.tenant.path.clone() },
+            path: if grant.tenant.kind == TenantKind::Individual {
+                String::new()
+            } else {
+                grant.tenant.path.clone()
+            },
             roles: grant.roles.iter().map(|role| role.as_str().to_owned()).collect(),
             href: base(grant.tenant.id),
         })

@@ -66,7 +66,12 @@ pub(super) fn name_or_somebody(ui: &Ui, name: Option<&str>) -> String {
 }
 
 /// Approvals as rows, with the customers that they are about where the visitor may read conversations.
-pub(super) async fn approvals(place: &Place, tx: &mut TenantTx, ui: &Ui, approvals: Vec<Approval>) -> ProblemResult<Vec<ApprovalRow>> {
+pub(super) async fn approvals(
+    place: &Place,
+    tx: &mut TenantTx,
+    ui: &Ui,
+    approvals: Vec<Approval>,
+) -> ProblemResult<Vec<ApprovalRow>> {
     let ids: Vec<ConversationId> = approvals.iter().filter_map(|approval| approval.conversation_id).collect();
     let contacts = if ids.is_empty() || !place.may(Permission::ConversationRead) {
         HashMap::new()
@@ -82,7 +87,10 @@ pub(super) async fn approvals(place: &Place, tx: &mut TenantTx, ui: &Ui, approva
             priority: priority(approval.priority),
             requested_by: name_or_somebody(ui, approval.requested_by_name.as_deref()),
             created: ui.time(approval.created_at, now),
-            expires: approval.expires_at.filter(|_| approval.status == ApprovalStatus::Pending).map(|at| ui.time(at, now)),
+            expires: approval
+                .expires_at
+                .filter(|_| approval.status == ApprovalStatus::Pending)
+                .map(|at| ui.time(at, now)),
             contact: approval.conversation_id.and_then(|id| contacts.get(&id).cloned()),
             consultation_requested: approval.consultation_requested,
             title: approval.title,
@@ -91,14 +99,25 @@ pub(super) async fn approvals(place: &Place, tx: &mut TenantTx, ui: &Ui, approva
 }
 
 /// Consultations as rows, with their hosts' names.
-pub(super) async fn consultations(place: &Place, tx: &mut TenantTx, ui: &Ui, consultations: &[Consultation]) -> ProblemResult<Vec<ConsultationRow>> {
+pub(super) async fn consultations(
+    place: &Place,
+    tx: &mut TenantTx,
+    ui: &Ui,
+    consultations: &[Consultation],
+) -> ProblemResult<Vec<ConsultationRow>> {
     let hosts: Vec<UserId> = consultations.iter().map(|consultation| consultation.host_id).collect();
-    let names = if hosts.is_empty() { HashMap::new() } else { tenants::names(tx, place.tenant.id, &hosts).await? };
+    let names =
+        if hosts.is_empty() { HashMap::new() } else { tenants::names(tx, place.tenant.id, &hosts).await? };
     let now = tx.now();
     Ok(consultations.iter().map(|consultation| consultation_row(ui, consultation, &names, now)).collect())
 }
 
-fn consultation_row(ui: &Ui, consultation: &Consultation, names: &HashMap<UserId, String>, now: DateTime<Utc>) -> ConsultationRow {
+fn consultation_row(
+    ui: &Ui,
+    consultation: &Consultation,
+    names: &HashMap<UserId, String>,
+    now: DateTime<Utc>,
+) -> ConsultationRow {
     let at = consultation.scheduled_at.or(consultation.started_at).unwrap_or(consultation.created_at);
     ConsultationRow {
         id: consultation.id.to_string(),

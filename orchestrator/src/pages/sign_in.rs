@@ -46,6 +46,10 @@ pub fn sign_in_failed(state: &AppState, failure: SignInFailure) -> Response {
             return page(StatusCode::BAD_REQUEST, &shown).into_response();
         }
     };
-    let shown = SignInPage { ui: state.ui.clone(), login_href: "/auth/login".to_owned(), problem: Some(state.ui.t(text)) };
+    let shown = SignInPage {
+        ui: state.ui.clone(),
+        login_href: "/auth/login".to_owned(),
+        problem: Some(state.ui.t(text)),
+    };
     page(status, &shown).into_response()
 }
