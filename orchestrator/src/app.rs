@@ -117,7 +117,7 @@ impl AppState {
         let Environment { clock, ids, lifecycle, start_page } = environment;
         let master_key = MasterKey::read(&config.crypto.key_file)?;
         let tools = Tools::connect(&config)?;
-        let database = Database::connect(&config.database, Arc::clone(&clock), Arc::clone(&ids)).await?;
+        let database = Database::connect(&config.database, Arc::clone(&clock), Arc::clone(&ids), approvals::unneeded_jobs(&tools)).await?;
         let issuer = config.keycloak.issuer()?;
         let issuer_url = crate::config::parse_url("keycloak.url", &issuer)?;
         let keys = Arc::new(Keys::new(issuer_url, Arc::clone(&clock)));

@@ -17,6 +17,7 @@ use crate::{
     ids::ApprovalId,
     jobs::{Effect, Handler, Job, JobError, Registry, enqueue},
     tenants,
+    tools::Tools,
 };
 
 const EXPIRE: &str = "approvals.expire";
@@ -27,6 +28,18 @@ const NOTICE: &str = "approvals.notice";
 #[serde(rename_all = "camelCase")]
 struct About {
     approval_id: ApprovalId,
+}
+
+/// The kinds of this slice's jobs that do nothing with these tools.
+pub fn unneeded_jobs(tools: &Tools) -> Vec<&'static str> {
+    let mut kinds = Vec::new();
+    if tools.chatwoot.is_none() {
+        kinds.push(NOTE);
+    }
+    if tools.matrix.is_none() {
+        kinds.push(NOTICE);
+    }
+    kinds
 }
 
 /// The handlers of this slice's jobs.

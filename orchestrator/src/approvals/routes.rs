@@ -164,7 +164,7 @@ async fn create(
     ApiJson { value, raw }: ApiJson<CreateApproval>,
 ) -> ProblemResult<Response> {
     let tenant = caller.named_tenant(&value.tenant_id)?;
-    let mut tx = state.database.tenant_tx(caller.principal()).await?;
+    let mut tx = state.database.tenant_tx_in(caller.principal(), tenant).await?;
     let claimed = match idempotency.claim(&mut tx, &raw).await? {
         Claim::Replay(response) => return Ok(response),
         Claim::Proceed(claimed) => claimed,

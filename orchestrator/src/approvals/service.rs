@@ -66,11 +66,9 @@ pub async fn request(tx: &mut TenantTx, tenant: TenantId, new: NewApproval) -> R
     let Actor::Principal(principal) = tx.actor().clone() else { return Err(ApprovalError::Forbidden) };
     decision_error(can(&principal, Permission::ApprovalRequest, &Resource::of(tenant)))?;
     tx.enter(tenant).await?;
-    if !store::has_another_decider(tx, tenant, principal.id).await? {
-        return Err(ApprovalError::NoApprover);
-    }
     let approval = match store::insert(tx, tenant, principal.id, new).await? {
         Inserted::Approval(approval) => *approval,
+        Inserted::NoDecider => return Err(ApprovalError::NoApprover),
         Inserted::AlreadyPending(id) => return Err(ApprovalError::AlreadyPending(id)),
     };
     let change = Change {

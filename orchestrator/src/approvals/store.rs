@@ -72,11 +72,15 @@ impl From<Row> for Approval {
 
 /// What became of an insertion.
 pub(super) enum Inserted {
+    /// Nobody but who requests could decide.
+    NoDecider,
     Approval(Box<Approval>),
     /// The conversation has this pending approval already.
     AlreadyPending(ApprovalId),
 }
 
+/// Inserts an approval where somebody else could decide it, and the conversation has no other that waits: in one statement,
+/// since both hold as a rule.
 pub(super) async fn insert(tx: &mut TenantTx, tenant: TenantId, requested_by: UserId, new: NewApproval) -> Result<Inserted, sqlx::Error> {
     let (id, now) = (ApprovalId(tx.new_id()), tx.now());
     let source = new.source.as_ref();
@@ -84,7 +88,12 @@ pub(super) async fn insert(tx: &mut TenantTx, tenant: TenantId, requested_by: Us
         "INSERT INTO approvals (tenant_id, id, title, description, priority, requested_by, metadata, source_service, source_account,
                                 source_conversation, source_message, source_link, conversation_id, consultation_requested, expires_at,
                                 created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16
+         WHERE EXISTS (
+             SELECT 1 FROM memberships
+             JOIN people ON people.tenant_id = memberships.tenant_id AND people.user_id = memberships.user_id
+             WHERE memberships.tenant_id = $1 AND memberships.role IN ('approver', 'owner') AND memberships.user_id <> $6 AND people.kind = 'person'
+         )
          ON CONFLICT (tenant_id, source_service, source_account, source_conversation)
              WHERE status = 'pending' AND source_conversation IS NOT NULL DO NOTHING",
         tenant.0,
@@ -129,6 +138,9 @@ pub(super) async fn insert(tx: &mut TenantTx, tenant: TenantId, requested_by: Us
             updated_at: now,
             decided_at: None,
         })));
+    }
+    if !has_another_decider(tx, tenant, requested_by).await? {
+        return Ok(Inserted::NoDecider);
     }
     let pending = sqlx::query_scalar!(
         r#"SELECT id AS "id: ApprovalId" FROM approvals

@@ -9,7 +9,7 @@ pub mod migrate;
 mod tenant_tx;
 mod wakeups;
 
-use std::{str::FromStr as _, time::Duration};
+use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
@@ -21,7 +21,12 @@ pub use checks::{LoginError, check_login};
 pub use tenant_tx::{Actor, TenantTx};
 pub use wakeups::Wakeups;
 
-use crate::{clock::SharedClock, config::DatabaseConfig, ids::SharedIds};
+use crate::{
+    auth::Principal,
+    clock::SharedClock,
+    config::DatabaseConfig,
+    ids::{SharedIds, TenantId},
+};
 
 /// How long a request waits for a connection before it is told to come back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,36 +70,52 @@ pub struct Database {
     clock: SharedClock,
     ids: SharedIds,
     wakeups: Wakeups,
+    /// The kinds of jobs that would do nothing, because their tool isn't connected.
+    unneeded_jobs: Arc<[&'static str]>,
 }
 
 impl Database {
-    /// Connects both logins and refuses those that row-level security doesn't hold.
+    /// Connects both logins and refuses those that row-level security doesn't hold. Jobs of the `unneeded_jobs` kinds are not
+    /// enqueued.
     ///
     /// # Errors
     /// [`ConnectError`].
-    pub async fn connect(config: &DatabaseConfig, clock: SharedClock, ids: SharedIds) -> Result<Self, ConnectError> {
+    pub async fn connect(
+        config: &DatabaseConfig,
+        clock: SharedClock,
+        ids: SharedIds,
+        unneeded_jobs: Vec<&'static str>,
+    ) -> Result<Self, ConnectError> {
         let (app, worker) = tokio::try_join!(
             connect_login("database.url", &config.url, config.max_connections),
             connect_login("database.worker_url", &config.worker_url, config.worker_max_connections),
         )?;
         let wakeups = Wakeups::start(worker.clone());
-        Ok(Self { app, worker, clock, ids, wakeups })
+        Ok(Self { app, worker, clock, ids, wakeups, unneeded_jobs: unneeded_jobs.into() })
     }
 
     /// Begins a transaction for `actor`, who has proven who it is.
     ///
     /// # Errors
     /// Where there is no connection.
-    pub async fn tenant_tx(&self, actor: std::sync::Arc<crate::auth::Principal>) -> Result<TenantTx, sqlx::Error> {
-        TenantTx::begin(&self.app, Actor::Principal(actor), None, &self.clock, &self.ids, &self.wakeups).await
+    pub async fn tenant_tx(&self, actor: Arc<Principal>) -> Result<TenantTx, sqlx::Error> {
+        TenantTx::begin(self, &self.app, Actor::Principal(actor), None).await
+    }
+
+    /// The same with the tenant entered from the start, which saves a round trip.
+    ///
+    /// # Errors
+    /// Where there is no connection.
+    pub async fn tenant_tx_in(&self, actor: Arc<Principal>, tenant: TenantId) -> Result<TenantTx, sqlx::Error> {
+        TenantTx::begin(self, &self.app, Actor::Principal(actor), Some(tenant)).await
     }
 
     /// Begins the worker's transaction in one tenant, for what nobody asked for in particular.
     ///
     /// # Errors
     /// Where there is no connection.
-    pub async fn worker_tx(&self, tenant: crate::ids::TenantId) -> Result<TenantTx, sqlx::Error> {
-        TenantTx::begin(&self.worker, Actor::System, Some(tenant), &self.clock, &self.ids, &self.wakeups).await
+    pub async fn worker_tx(&self, tenant: TenantId) -> Result<TenantTx, sqlx::Error> {
+        TenantTx::begin(self, &self.worker, Actor::System, Some(tenant)).await
     }
 
     /// Begins the worker's transaction without a tenant.

@@ -4,10 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::Wakeups;
+use super::{Database, Wakeups};
 use crate::{
     auth::Principal,
-    clock::SharedClock,
     ids::{SharedIds, TenantId, UserId},
 };
 
@@ -42,19 +41,13 @@ pub struct TenantTx {
     now: DateTime<Utc>,
     ids: SharedIds,
     wakeups: Wakeups,
+    unneeded_jobs: Arc<[&'static str]>,
     has_jobs: bool,
     has_events: bool,
 }
 
 impl TenantTx {
-    pub(super) async fn begin(
-        pool: &PgPool,
-        actor: Actor,
-        tenant: Option<TenantId>,
-        clock: &SharedClock,
-        ids: &SharedIds,
-        wakeups: &Wakeups,
-    ) -> Result<Self, sqlx::Error> {
+    pub(super) async fn begin(database: &Database, pool: &PgPool, actor: Actor, tenant: Option<TenantId>) -> Result<Self, sqlx::Error> {
         // BEGIN and the settings are one round trip. Only UUIDs are written into the text, so it can't be bent.
         let mut begin = String::from("BEGIN; SELECT ");
         let user = actor.user().map(|user| user.0.to_string()).unwrap_or_default();
@@ -73,9 +66,10 @@ impl TenantTx {
             tx,
             actor,
             tenant,
-            now: clock.now(),
-            ids: Arc::clone(ids),
-            wakeups: wakeups.clone(),
+            now: database.clock.now(),
+            ids: Arc::clone(&database.ids),
+            wakeups: database.wakeups.clone(),
+            unneeded_jobs: Arc::clone(&database.unneeded_jobs),
             has_jobs: false,
             has_events: false,
         })
@@ -121,6 +115,11 @@ impl TenantTx {
     /// Ids and randomness.
     pub fn ids(&self) -> &SharedIds {
         &self.ids
+    }
+
+    /// Whether jobs of this kind do anything here.
+    pub(crate) fn needs_job(&self, kind: &str) -> bool {
+        !self.unneeded_jobs.contains(&kind)
     }
 
     /// Says that a job was enqueued: the workers are woken after the commit.

@@ -91,32 +91,34 @@ impl Idempotency {
         }
         let mut lock_id = [0; 8];
         lock_id.copy_from_slice(&lock.finalize()[..8]);
-        let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock($1) AS "locked!""#, i64::from_be_bytes(lock_id))
-            .fetch_one(tx.connection())
-            .await?;
-        if !locked {
-            return Err(in_progress());
-        }
         let since = tx.now() - KEPT;
-        let stored = sqlx::query!(
-            "SELECT fingerprint, status, headers, body FROM idempotency_keys
-             WHERE actor_id = $1 AND method = $2 AND route = $3 AND key = $4 AND created_at > $5",
+        // One round trip for both. The key may be stored between this statement's look and its lock; storing notices that.
+        let found = sqlx::query!(
+            r#"SELECT pg_try_advisory_xact_lock($1) AS "locked!", stored.fingerprint AS "fingerprint?", stored.status AS "status?",
+                      stored.headers AS "headers?", stored.body AS "body?"
+               FROM (VALUES (true)) AS once (here)
+               LEFT JOIN idempotency_keys AS stored
+                   ON stored.actor_id = $2 AND stored.method = $3 AND stored.route = $4 AND stored.key = $5 AND stored.created_at > $6"#,
+            i64::from_be_bytes(lock_id),
             actor.0,
             self.method,
             self.route,
             key,
             since,
         )
-        .fetch_optional(tx.connection())
+        .fetch_one(tx.connection())
         .await?;
-        match stored {
-            None => Ok(Claim::Proceed(Claimed { idempotency: self, fingerprint })),
-            Some(stored) if stored.fingerprint != fingerprint => Err(Problem::new(
+        if !found.locked {
+            return Err(in_progress());
+        }
+        match (found.fingerprint, found.status, found.headers, found.body) {
+            (Some(known), _, _, _) if known != fingerprint => Err(Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency.key_reused",
                 "This key was used for another request",
             )),
-            Some(stored) => Ok(Claim::Replay(replay(stored.status, &stored.headers, stored.body))),
+            (Some(_), Some(status), Some(headers), Some(body)) => Ok(Claim::Replay(replay(status, &headers, body))),
+            _ => Ok(Claim::Proceed(Claimed { idempotency: self, fingerprint })),
         }
     }
 }

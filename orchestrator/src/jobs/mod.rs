@@ -23,11 +23,14 @@ use serde::Serialize;
 use crate::{db::TenantTx, ids::JobId};
 
 /// Enqueues a job of `kind` about `key`, to run from `run_at` on (now where it is none). Enqueueing the same again does
-/// nothing.
+/// nothing, nor does enqueueing what goes to a tool that isn't connected.
 ///
 /// # Errors
 /// Where the database says no.
 pub async fn enqueue(tx: &mut TenantTx, kind: &'static str, key: &str, payload: &impl Serialize, run_at: Option<DateTime<Utc>>) -> Result<(), sqlx::Error> {
+    if !tx.needs_job(kind) {
+        return Ok(());
+    }
     let payload = serde_json::to_value(payload).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     let id = JobId(tx.new_id());
     let run_at = run_at.unwrap_or(tx.now());
