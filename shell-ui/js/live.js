@@ -50,13 +50,14 @@ function hear({ kind, type, data, id }) {
     return toast(words.ended, words.reload, location.href);
   }
   last = id || last;
-  // Several events at once are one refresh.
+  // Several events are one refresh.
   clearTimeout(timer);
   timer = setTimeout(refresh, 120);
-  if (kind !== "event") return;
-  const about = JSON.parse(data || "{}").id;
+  const text = kind === "event" && live.getAttribute(`data-on-${type.replace(".", "-")}`);
+  if (!text) return;
+  const about = JSON.parse(data).id;
   const href = `${words.base}/${type.split(".")[0]}s/${about}`;
-  toast(live.getAttribute(`data-on-${type.replace(".", "-")}`), words.open, about && location.pathname !== href && href);
+  toast(text, words.open, about && location.pathname !== href && href);
 }
 
 function toast(text, label, href) {
@@ -117,7 +118,7 @@ function merge(fresh) {
   merged();
 }
 
-// What a region says, apart from times, what is open, and what is new.
+// What a region says, apart from times and what is open or new.
 function shape(region) {
   const copy = region.cloneNode(true);
   for (const time of copy.querySelectorAll("time")) time.replaceWith(time.dateTime);

@@ -56,13 +56,13 @@ impl Chrome {
     }
 }
 
-/// Event types with their dot as a dash: the script looks for `data-on-…`, where a dot would need escaping.
+/// Event types that are told in words, with their dot as a dash: the script looks for `data-on-…`, where a dot would need escaping.
+/// `conversation-updated` comes with every message and refreshes pages without a word.
 const LIVE_EVENTS: &[&str] = &[
     "approval-created",
     "approval-decided",
     "approval-cancelled",
     "approval-expired",
-    "conversation-updated",
     "consultation-created",
     "consultation-started",
     "consultation-ended",

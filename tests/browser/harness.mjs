@@ -33,7 +33,7 @@ export const PHONE = { width: 390, height: 844 };
 const FAILURES = fileURLToPath(new URL("../../target/browser-failures/", import.meta.url));
 const axeSource = () => readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-let launched;
+let launched, closing;
 
 /** The browser of this file's tests. */
 export function browser() {
@@ -53,8 +53,6 @@ export function browser() {
   });
   return launched;
 }
-
-after(async () => (await launched)?.close());
 
 /** Looks again and again until `look` gives something, and returns that. */
 export async function eventually(what, look, patience = PATIENCE) {
@@ -197,6 +195,7 @@ export const openStage = () => new Stage();
 
 /** A test on a stage: it fails when a page complains, and leaves pictures of the open pages when it fails. */
 export function story(name, play) {
+  closing ??= after(async () => (await launched)?.close()) ?? true;
   test(name, { timeout: TEST_LIMIT }, async (t) => {
     const stage = new Stage();
     try {
@@ -247,13 +246,14 @@ export async function customerWrites(visitor, customer, message) {
 }
 
 /** Escalates that customer's conversation from the list of conversations, and returns the page of the conversation. */
-export async function escalate(page, customer, { reason, title, consultation = false, live = true }) {
+export async function escalate(page, customer, { reason, title, priority = "high", consultation = false, live = true }) {
+  await page.bringToFront();
   const row = page.locator("#conversations").getByRole("link", { name: customer });
   await (live ? see(row) : reloadUntil(page, row));
   await row.click();
   await page.getByLabel("Why does this need a decision?").fill(reason);
   if (title) await page.getByLabel("Title").fill(title);
-  await page.getByLabel("Priority").selectOption("high");
+  await page.getByLabel("Priority").selectOption(priority);
   if (consultation) await page.getByLabel("Ask for a video consultation as well").check();
   await page.getByRole("button", { name: "Escalate to CEO" }).click();
   await see(page.getByText("Escalated. You will see the decision here"));

@@ -71,6 +71,7 @@ async function play(stage, javaScriptEnabled) {
   }
 
   // The CEO reads, and approves.
+  await ceoPage.bringToFront();
   await request.click();
   await see(ceoPage.locator("#context").getByText(message));
   await see(ceoPage.getByText(`${customer} wants 1,200 € back.`));
@@ -92,14 +93,17 @@ async function play(stage, javaScriptEnabled) {
   await appears(matrixPage, matrixPage.locator("#timeline").getByText(new RegExp(`Approved by Carla Chief.*${customer}`)));
 
   // The consultation: the CEO hosts, the agent comes.
+  await ceoPage.bringToFront();
   await ceoPage.getByRole("link", { name: "Go to the consultation" }).click();
   await ceoPage.getByRole("button", { name: "Start", exact: true }).click();
   await see(ceoPage.getByText("The consultation has started."));
+  await agentPage.bringToFront();
   await agentPage.getByRole("link", { name: "Consultations" }).first().click();
   await appears(agentPage, agentPage.locator("#upcoming").getByRole("link", { name: customer }));
   await agentPage.locator("#upcoming").getByRole("link", { name: customer }).click();
   await appears(agentPage, agentPage.locator("#consultation-state").getByText("Going on now"));
   for (const [visitor, page, who] of [[ceos, ceoPage, ceo], [agents, agentPage, agent]]) {
+    await page.bringToFront();
     const room = await visitor.openedBy(() => page.getByRole("button", { name: "Join the room" }).click());
     assert.equal(new URL(room.url()).origin, jitsi, "the button leads to Jitsi");
     await see(room.getByText(`You are in the meeting as ${who.name}`));
@@ -110,6 +114,7 @@ async function play(stage, javaScriptEnabled) {
   }
 
   // Everything is in the audit trail.
+  await ceoPage.bringToFront();
   await ceoPage.getByRole("link", { name: "Audit trail" }).first().click();
   for (const [who, did] of [[agent, "requested an approval"], [ceo, "approved"], [ceo, "started a consultation"]]) {
     await see(ceoPage.locator("#audit .entry", { hasText: customer }).filter({ hasText: who.name }).filter({ hasText: did }));

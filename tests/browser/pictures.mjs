@@ -25,6 +25,7 @@ const STORIES = [
     message: "Two more weeks would help us a lot: our accountants are away until the 9th.",
     title: "Extend the trial of Northwind by two weeks",
     reason: "They test with 40 people and would sign for a year. Our rule says 30 days, so I can’t say yes myself.",
+    priority: "low",
     decision: "Reject",
     comment: "One week, and a call with them on Friday.",
   },
@@ -33,6 +34,7 @@ const STORIES = [
     message: "I was ill and could not cancel in time. Do I have to pay the fee?",
     title: "Waive the cancellation fee",
     reason: "She has been with us for six years and sent the doctor’s letter.",
+    priority: "medium",
   },
   {
     customer: "Harbour Hotel",
@@ -60,22 +62,22 @@ try {
   const visitor = await stage.visitor();
   const page = await atAcme(visitor, agent, "/conversations");
   const requests = [];
-  for (const { customer, message, title, reason, consultation } of STORIES) {
+  for (const { customer, message, title, reason, consultation, priority } of STORIES) {
     await (await customerWrites(visitor, customer, message)).close();
     await page.goto(`${tenantBase(page)}/conversations`);
-    await escalate(page, customer, { reason, title, consultation });
+    await escalate(page, customer, { reason, title, consultation, priority });
     requests.push(await page.locator("#conversation-approvals .row-title").first().getAttribute("href"));
   }
 
   const desktop = await stage.visitor({ viewport: { width: 1280, height: 800 }, colorScheme: "light" });
   const desk = await atAcme(desktop, ceo);
   await desk.goto(ceo.origin + requests[3]);
-  await save(desk, "approval-light");
+  await save(desk, "approval");
   const phone = await stage.visitor({ viewport: PHONE, colorScheme: "dark", deviceScaleFactor: 2, isMobile: true, hasTouch: true });
   const hand = await atAcme(phone, ceo);
   await hand.goto(ceo.origin + requests[3]);
   await see(hand.getByRole("button", { name: "Approve", exact: true }));
-  await save(hand, "approval-dark-phone");
+  await save(hand, "approval-phone-dark");
 
   for (const [index, { decision, comment }] of STORIES.entries()) {
     if (!decision) continue;
@@ -86,10 +88,7 @@ try {
   }
   await desk.goto(tenantBase(desk));
   await see(desk.locator("#waiting .row"));
-  await save(desk, "overview-light");
-  await desk.goto(`${tenantBase(desk)}/audit`);
-  await see(desk.locator("#audit .entry"));
-  await save(desk, "audit-light");
+  await save(desk, "overview");
 } finally {
   await stage.close();
   await (await browser()).close();

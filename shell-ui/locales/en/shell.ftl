@@ -45,7 +45,6 @@ live-approval-created = A new request for approval has arrived.
 live-approval-decided = A request has been decided.
 live-approval-cancelled = A request has been withdrawn.
 live-approval-expired = A request has expired.
-live-conversation-updated = A conversation has changed.
 live-consultation-created = A consultation has been set up.
 live-consultation-started = A consultation has started.
 live-consultation-ended = A consultation has ended.
