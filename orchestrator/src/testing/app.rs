@@ -60,7 +60,6 @@ pub struct TestApp {
     clock: Arc<MockClock>,
     http: reqwest::Client,
     superuser: PgPool,
-    server: String,
     database: String,
     template: &'static Template,
     directory: PathBuf,
@@ -77,7 +76,7 @@ impl TestApp {
         let server = local_postgres::test_server_url().await?;
         let template = Template::get(&server).await?;
         let database = random_name("chancery_test_");
-        template.copy(&server, &database).await?;
+        template.copy(&database).await?;
         let clock = Arc::new(MockClock::new(start_time()));
         let shared_clock: SharedClock = clock.clone();
         let ids: SharedIds = Arc::new(RandomIds);
@@ -93,8 +92,9 @@ impl TestApp {
         let environment = Environment { clock: shared_clock, ids, lifecycle, start_page: None };
         let state = AppState::start(config, environment).await?;
         server::serve(&state, listener);
-        let superuser =
-            PgPoolOptions::new().max_connections(3).connect_lazy(&with_database(&server, &database)?)?;
+        let superuser = PgPoolOptions::new()
+            .max_connections(3)
+            .connect_lazy(&with_database(&template.superuser_url, &database)?)?;
         Ok(Self {
             state,
             doubles,
@@ -105,7 +105,6 @@ impl TestApp {
                 .redirect(reqwest::redirect::Policy::none())
                 .build()?,
             superuser,
-            server,
             database,
             template,
             directory,
@@ -337,7 +336,8 @@ impl Drop for TestApp {
     fn drop(&mut self) {
         self.state.lifecycle.soft.cancel();
         self.state.lifecycle.hard.cancel();
-        let (server, database, now) = (self.server.clone(), self.database.clone(), self.now());
+        let (server, database, now) =
+            (self.template.superuser_url.clone(), self.database.clone(), self.now());
         // The test's runtime can't be waited for in here.
         let cleaned = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
@@ -354,7 +354,7 @@ impl Drop for TestApp {
         }
         match cleaned {
             Ok(Some(left)) => {
-                assert!(left.is_empty(), "the test ends and leaves this undone:\n{}", left.join("\n"))
+                assert!(left.is_empty(), "the test ends and leaves this undone:\n{}", left.join("\n"));
             }
             _ => panic!("the test's database could not be looked at and removed"),
         }

@@ -102,6 +102,10 @@ impl Client {
     pub async fn send(&self, request: RequestBuilder) -> Answer {
         let response = request.send().await.expect("the application answers");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        if headers.get("content-type").is_some_and(|kind| kind == "text/event-stream") {
+            // Such a body has no end.
+            return Answer { status, headers, body: Bytes::new() };
+        }
         Answer { status, headers, body: response.bytes().await.expect("the answer has an end") }
     }
 

@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::Context as _;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tokio::sync::OnceCell;
 use url::Url;
@@ -34,6 +37,9 @@ const LOCK: i64 = 0x6368_616e_6365_7279;
 /// What tests sign Chatwoot's deliveries with.
 pub(super) const CHATWOOT_SECRET: &str = "the-secret-of-the-website";
 
+/// A superuser of the test server that is quick to sign in.
+pub(super) const SUPERUSER: &str = "chancery_test_superuser";
+
 /// What belongs to the template.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Template {
@@ -41,6 +47,8 @@ pub(super) struct Template {
     pub database: String,
     pub app_url: String,
     pub worker_url: String,
+    /// The superuser's URL of the database `postgres`.
+    pub superuser_url: String,
     pub chatwoot_source: SourceId,
     pub matrix_source: SourceId,
     files: BTreeMap<String, String>,
@@ -116,6 +124,7 @@ impl Template {
         state.lifecycle.stop().await;
         // A database that somebody is connected to can't be copied.
         state.database.close().await;
+        let superuser_url = ease_sign_in(server, &logins.app_url, &logins.worker_url).await?;
         let mut files = BTreeMap::new();
         for file in FILES {
             files.insert(
@@ -129,6 +138,7 @@ impl Template {
             database,
             app_url: logins.app_url,
             worker_url: logins.worker_url,
+            superuser_url,
             chatwoot_source,
             matrix_source,
             files,
@@ -147,8 +157,8 @@ impl Template {
     }
 
     /// Copies the template into a database of this name.
-    pub async fn copy(&self, server: &str, database: &str) -> anyhow::Result<()> {
-        let mut superuser = PgConnection::connect(server).await?;
+    pub async fn copy(&self, database: &str) -> anyhow::Result<()> {
+        let mut superuser = PgConnection::connect(&self.superuser_url).await?;
         let owner = format!("{}_owner", self.database);
         let sql = format!(
             "CREATE DATABASE {} TEMPLATE {} OWNER {}",
@@ -160,6 +170,55 @@ impl Template {
         superuser.close().await?;
         Ok(())
     }
+}
+
+/// Without optimisation, the 4,096 rounds of a password's check (RFC 5802, section 3) take longer than most tests, and each
+/// connection does them. Gives the logins, and a superuser for the tests, the same proof in one round.
+async fn ease_sign_in(server: &str, app_url: &str, worker_url: &str) -> anyhow::Result<String> {
+    let mut superuser = PgConnection::connect(server).await?;
+    for url in [app_url, worker_url] {
+        let url = Url::parse(url)?;
+        let verifier = scram_verifier(url.password().unwrap_or_default());
+        let sql = format!("ALTER ROLE {} PASSWORD {}", identifier(url.username()), literal(&verifier));
+        superuser.execute(AssertSqlSafe(sql)).await?;
+    }
+    let password = random_name("");
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)")
+        .bind(SUPERUSER)
+        .fetch_one(&mut superuser)
+        .await?;
+    let verb = if exists { "ALTER" } else { "CREATE" };
+    let sql = format!(
+        "{verb} ROLE {} SUPERUSER LOGIN PASSWORD {}",
+        identifier(SUPERUSER),
+        literal(&scram_verifier(&password))
+    );
+    superuser.execute(AssertSqlSafe(sql)).await?;
+    superuser.close().await?;
+    let mut url = Url::parse(server)?;
+    let _ = (url.set_username(SUPERUSER), url.set_password(Some(&password)));
+    Ok(url.into())
+}
+
+/// What PostgreSQL keeps of a password (RFC 5803), with a single round; never to be used where a password matters.
+fn scram_verifier(password: &str) -> String {
+    let salt = [7; 16];
+    let salted = hmac_sha256(password.as_bytes(), &[&salt[..], &[0, 0, 0, 1]].concat());
+    let stored = Sha256::digest(hmac_sha256(&salted, b"Client Key"));
+    let server = hmac_sha256(&salted, b"Server Key");
+    format!(
+        "SCRAM-SHA-256$1:{}${}:{}",
+        STANDARD.encode(salt),
+        STANDARD.encode(stored),
+        STANDARD.encode(server)
+    )
+}
+
+fn hmac_sha256(key: &[u8], message: &[u8]) -> Vec<u8> {
+    // HMAC takes a key of any length (RFC 2104, section 3).
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return Vec::new() };
+    mac.update(message);
+    mac.finalize().into_bytes().to_vec()
 }
 
 /// The settings of an application among doubles.

@@ -2,4 +2,12 @@
 #![cfg(feature = "demo")]
 
 mod approvals;
+mod audit;
+mod bad_input;
+mod consultations;
+mod directory;
 mod harness;
+mod inbox;
+mod realtime;
+mod rls;
+mod tenancy;

@@ -1,0 +1,194 @@
+use chancery::testing::{ACME, Client, TestApp};
+use serde_json::{Value, json};
+
+use crate::harness::approval;
+
+async fn tenant(client: &Client, path: &str) -> Option<Value> {
+    let me = client.get("/me").await.expect(200);
+    me["tenants"].as_array().unwrap().iter().find(|tenant| tenant["path"] == path).cloned()
+}
+
+#[tokio::test]
+async fn everybody_is_who_keycloak_says() {
+    let app = TestApp::start().await;
+    for (username, expected) in [
+        (
+            "acme-agent",
+            json!([
+                ["Personal", "individual", ["member", "owner"]],
+                ["Acme Corp", "organization", ["member", "agent"]]
+            ]),
+        ),
+        (
+            "acme-ceo",
+            json!([
+                ["Personal", "individual", ["member", "owner"]],
+                ["Acme Corp", "organization", ["member", "approver"]],
+                ["Engineering", "team", ["member", "approver"]],
+            ]),
+        ),
+        (
+            "outsider",
+            json!([
+                ["Personal", "individual", ["member", "owner"]],
+                ["Globex Corporation", "organization", ["member", "agent"]]
+            ]),
+        ),
+        ("suite-admin", json!([["Personal", "individual", ["member", "owner"]]])),
+    ] {
+        let me = app.person(username).get("/me").await.expect(200);
+        assert_eq!(me["id"], json!(app.user(username)));
+        let tenants: Vec<Value> = me["tenants"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|tenant| json!([tenant["name"], tenant["type"], tenant["roles"]]))
+            .collect();
+        assert_eq!(json!(tenants), expected, "{username}");
+        assert_eq!(me["tenants"][0]["id"], me["id"], "{username}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_token_claims_of_groups_grants_nothing() {
+    let app = TestApp::start().await;
+    let claims = json!({
+        "groups": ["/organizations/acme-corp/owners"], "tenants": [ACME], "realm_access": { "roles": ["platform-admin"] },
+        "resource_access": { "chancery-api": { "roles": ["platform-admin"] } },
+    });
+    let outsider =
+        app.nobody().with_token(app.mint("outsider", claims, connector_keycloak::fake::Signature::Valid));
+    assert_eq!(outsider.get(&format!("/approvals?tenantId={ACME}")).await.problem(404), "not_found");
+    assert_eq!(tenant(&outsider, ACME).await, None);
+}
+
+#[tokio::test]
+async fn all_members_of_many_sub_groups_are_known() {
+    let app = TestApp::start().await;
+    let keycloak = &app.doubles().keycloak;
+    // More than one page of Keycloak's, of groups and of members.
+    for number in 0..25 {
+        let group = format!("{ACME}/guild-{number:02}");
+        keycloak.create_group(&group).unwrap();
+        app.add_person(&format!("member-{number:02}"), &[&group]);
+    }
+    for number in 0..120 {
+        app.add_person(&format!("viewer-{number:03}"), &["/organizations/acme-corp/viewers"]);
+    }
+    app.state().directory.refresh_tenant(app.tenant(ACME)).await.unwrap();
+    let known = |role: &'static str| {
+        sqlx::query_scalar::<_, i64>(
+            "SELECT count(*) FROM memberships JOIN people USING (tenant_id, user_id) WHERE tenant_id = $1 AND role = $2 AND username ~ '^(member|viewer)-'",
+        )
+        .bind(app.tenant(ACME).0)
+        .bind(role)
+        .fetch_one(app.superuser())
+    };
+    assert_eq!((known("member").await.unwrap(), known("viewer").await.unwrap()), (25, 120));
+}
+
+#[tokio::test]
+async fn a_renamed_group_is_the_same_tenant() {
+    let app = TestApp::start().await;
+    let agent = app.agent();
+    let requested = approval(&agent, "A").await;
+    app.run_jobs().await;
+    app.doubles().keycloak.rename_group(ACME, "acme-inc").unwrap();
+    app.state().directory.refresh_tenant(app.tenant("/organizations/acme-inc")).await.unwrap();
+    // What was remembered of people is read again.
+    app.state().directory.refresh_user(app.user("acme-agent")).await.unwrap();
+    let renamed = tenant(&agent, "/organizations/acme-inc").await.unwrap();
+    assert_eq!(
+        (&renamed["id"], &renamed["name"], &renamed["roles"]),
+        (&requested["tenantId"], &json!("Acme Inc"), &json!(["member", "agent"]))
+    );
+    let listed = agent.get("/approvals?tenantId=/organizations/acme-inc").await.expect(200);
+    assert_eq!(listed["items"][0]["id"], requested["id"]);
+    assert_eq!(agent.get(&format!("/approvals?tenantId={ACME}")).await.problem(404), "not_found");
+    // A new group at the old path is another tenant.
+    app.doubles().keycloak.create_group(ACME).unwrap();
+    let newcomer = app.add_person("newcomer", &[ACME]);
+    assert_ne!(tenant(&newcomer, ACME).await.unwrap()["id"], requested["tenantId"]);
+}
+
+#[tokio::test]
+async fn who_is_disabled_or_removed_loses_access_at_the_next_comparison() {
+    let app = TestApp::start().await;
+    let (agent, viewer, ceo) = (app.agent(), app.viewer(), app.ceo());
+    for client in [&agent, &viewer, &ceo] {
+        client.get(&format!("/approvals?tenantId={ACME}")).await.expect(200);
+    }
+    let keycloak = &app.doubles().keycloak;
+    keycloak.set_enabled("acme-agent", false).unwrap();
+    keycloak.remove_from_group("acme-viewer", "/organizations/acme-corp/viewers").unwrap();
+    chancery::directory::Reconciler::new(app.state().directory.clone(), std::time::Duration::from_secs(1))
+        .run_once()
+        .await;
+    // The token is still good, and its owner isn't.
+    assert_eq!(agent.get("/me").await.problem(401), "unauthorised");
+    assert_eq!(viewer.get(&format!("/approvals?tenantId={ACME}")).await.problem(404), "not_found");
+    assert_eq!(tenant(&viewer, ACME).await, None);
+    ceo.get(&format!("/approvals?tenantId={ACME}")).await.expect(200);
+    // And it comes back with the right.
+    keycloak.add_to_group("acme-viewer", "/organizations/acme-corp/agents").unwrap();
+    app.state().directory.refresh_tenant(app.tenant(ACME)).await.unwrap();
+    assert_eq!(tenant(&viewer, ACME).await.unwrap()["roles"], json!(["member", "agent"]));
+}
+
+#[tokio::test]
+async fn a_group_that_is_gone_leaves_its_tenant_to_nobody() {
+    let app = TestApp::start().await;
+    let agent = app.agent();
+    approval(&agent, "A").await;
+    app.run_jobs().await;
+    let acme = app.tenant(ACME);
+    app.doubles().keycloak.delete_group(ACME).unwrap();
+    app.state().directory.refresh_tenant(acme).await.unwrap();
+    assert_eq!(tenant(&agent, ACME).await, None);
+    assert!(agent.get("/approvals").await.expect(200)["items"].as_array().unwrap().is_empty());
+    // What the tenant has stays.
+    assert_eq!(app.count("SELECT count(*) FROM approvals").await, 1);
+}
+
+#[tokio::test]
+async fn keycloak_being_down_takes_nobodys_access_away() {
+    let app = TestApp::start().await;
+    let agent = app.agent();
+    agent.get("/me").await.expect(200);
+    let stranger = app.add_person("newcomer", &[ACME]);
+    let before = app.row_counts().await;
+    let unreachable = stop_keycloak(&app).await;
+    for tenant in unreachable.group_tenants().await.unwrap() {
+        unreachable.refresh_tenant(tenant).await.unwrap_err();
+    }
+    unreachable.refresh_user(app.user("acme-agent")).await.unwrap_err();
+    assert_eq!(app.row_counts().await, before);
+    use chancery::auth::{PrincipalError, PrincipalSource as _};
+    let known = unreachable.principal(app.user("acme-agent")).await.unwrap();
+    assert!(known.tenant(ACME).is_some());
+    // Whoever was never seen has to wait.
+    assert!(matches!(unreachable.principal(app.user("newcomer")).await, Err(PrincipalError::Unavailable(_))));
+    agent.get(&format!("/approvals?tenantId={ACME}")).await.expect(200);
+    drop(stranger);
+}
+
+/// The directory of a process that can't reach Keycloak.
+async fn stop_keycloak(app: &TestApp) -> chancery::directory::Directory {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nowhere = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let settings = connector_keycloak::KeycloakSettings {
+        url: nowhere.parse().unwrap(),
+        realm: "chancery".to_owned(),
+        client_id: "chancery-sync".to_owned(),
+        client_secret: app.state().config.keycloak.sync_client_secret.clone(),
+    };
+    let clock = app.state().clock.clone();
+    let keycloak = connector_keycloak::KeycloakAdmin::new(settings, clock.clone()).unwrap();
+    chancery::directory::Directory::new(
+        app.state().database.clone(),
+        std::sync::Arc::new(keycloak),
+        "chancery-api".to_owned(),
+        clock,
+    )
+}

@@ -1,0 +1,533 @@
+//! Row-level security as the database has it: a look at the catalogue, and a probe with the logins' own SQL. Both are
+//! functions that list what is wrong, so that a test can take a policy away and see them notice.
+
+use std::collections::BTreeMap;
+
+use chancery::testing::TestApp;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+/// Tables that one login reaches without a tenant: what comes in before its tenant is known, the queue, the mirror of
+/// Keycloak, and the answers that belong to who asked. This list only shrinks.
+const SYSTEM_TABLES: [&str; 10] = [
+    "idempotency_keys",
+    "inbox_events",
+    "inbox_keys",
+    "inbox_pending",
+    "jobs",
+    "memberships",
+    "people",
+    "principals",
+    "tenants",
+    "webhook_sources",
+];
+
+/// Keys that don't begin with the tenant. This list only shrinks.
+const KEYS_WITHOUT_TENANT: [&str; 4] = [
+    // Belongs to who asked.
+    "idempotency_keys_pkey",
+    // A person isn't a tenant's.
+    "principals_pkey",
+    // The tenant itself.
+    "tenants_pkey",
+    // The URL of a source names it alone.
+    "webhook_sources_id",
+];
+
+/// The column that says whose a row is.
+fn owner_column(table: &str) -> &'static str {
+    match table {
+        "tenants" => "id",
+        "idempotency_keys" => "actor_id",
+        _ => "tenant_id",
+    }
+}
+
+/// What is wrong with the database's policies, keys and grants.
+async fn catalogue(connection: &mut PgConnection, app: &str, worker: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let tables = sqlx::query(
+        "SELECT relname::text, relrowsecurity AND relforcerowsecurity FROM pg_class
+         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND relname <> '_sqlx_migrations' ORDER BY 1",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    assert!(tables.len() >= 15, "the schema is there");
+    for table in &tables {
+        if !table.get::<bool, _>(1) {
+            wrong
+                .push(format!("{}: row-level security is not enabled and forced", table.get::<String, _>(0)));
+        }
+    }
+
+    let grants = sqlx::query(
+        "SELECT relname::text, grantee.rolname::text, privilege_type FROM pg_class
+         CROSS JOIN LATERAL aclexplode(coalesce(relacl, acldefault('r', relowner))) AS acl
+         LEFT JOIN pg_roles AS grantee ON grantee.oid = acl.grantee
+         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f') AND acl.grantee <> relowner",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    let policies = sqlx::query(
+        "SELECT tablename::text, roles::text[], permissive = 'PERMISSIVE', cmd, coalesce(qual, ''), coalesce(with_check, ''), policyname::text
+         FROM pg_policies WHERE schemaname = 'public'",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    let find = |table: &str, role: &str, permissive: bool, verb: &str| {
+        policies.iter().find(|policy| {
+            policy.get::<String, _>(0) == table
+                && policy.get::<Vec<String>, _>(1).iter().any(|one| one == role)
+                && policy.get::<bool, _>(2) == permissive
+                && policy.get::<String, _>(3) == verb
+        })
+    };
+    for grant in &grants {
+        let (table, role, verb): (String, Option<String>, String) =
+            (grant.get(0), grant.get(1), grant.get(2));
+        let Some(role) = role else {
+            wrong.push(format!("{table}: {verb} is granted to everybody"));
+            continue;
+        };
+        if role != app && role != worker {
+            wrong.push(format!("{table}: {verb} is granted to {role}"));
+            continue;
+        }
+        if !["SELECT", "INSERT", "UPDATE", "DELETE"].contains(&verb.as_str()) {
+            wrong.push(format!("{table}: {verb} is granted to {role}, and no policy holds it"));
+            continue;
+        }
+        let Some(policy) = find(&table, &role, true, &verb) else {
+            wrong.push(format!("{table}: {role} may {verb}, and no policy says which rows"));
+            continue;
+        };
+        let said = format!("{} {}", policy.get::<String, _>(4), policy.get::<String, _>(5));
+        let has_tenant =
+            said.contains("app.tenant_id") || (table == "idempotency_keys" && said.contains("app.actor_id"));
+        let is_system = role == worker && SYSTEM_TABLES.contains(&table.as_str());
+        if !has_tenant && !is_system {
+            wrong.push(format!("{table}: {role} may {verb} whatever tenant is set"));
+        }
+        if !is_system && find(&table, &role, false, "ALL").is_none() {
+            wrong.push(format!("{table}: nothing keeps a later policy from widening what {role} may"));
+        }
+    }
+    for policy in &policies {
+        let (table, roles): (String, Vec<String>) = (policy.get(0), policy.get(1));
+        if roles.iter().any(|role| role != app && role != worker) {
+            wrong.push(format!("{table}: a policy is for {roles:?}"));
+        }
+    }
+
+    // Primary keys, unique keys and foreign keys begin with the tenant.
+    let keys = sqlx::query(
+        "SELECT index_class.relname::text, first.attname::text FROM pg_index
+         JOIN pg_class AS index_class ON index_class.oid = indexrelid
+         JOIN pg_class AS of_table ON of_table.oid = indrelid
+         JOIN pg_attribute AS first ON first.attrelid = indrelid AND first.attnum = indkey[0]
+         WHERE of_table.relnamespace = 'public'::regnamespace AND indisunique AND of_table.relname <> '_sqlx_migrations'
+         UNION ALL
+         SELECT conname::text, first.attname::text FROM pg_constraint
+         JOIN pg_attribute AS first ON first.attrelid = conrelid AND first.attnum = conkey[1]
+         WHERE connamespace = 'public'::regnamespace AND contype = 'f'",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    for key in &keys {
+        let (name, first): (String, String) = (key.get(0), key.get(1));
+        let is_excepted = KEYS_WITHOUT_TENANT.contains(&name.as_str());
+        if (first == "tenant_id") == is_excepted {
+            wrong.push(format!(
+                "{name}: begins with {first}{}",
+                if is_excepted { ", and needn't be excepted" } else { "" }
+            ));
+        }
+    }
+    for excepted in KEYS_WITHOUT_TENANT {
+        if !keys.iter().any(|key| key.get::<String, _>(0) == excepted) {
+            wrong.push(format!("{excepted}: is excepted and doesn't exist"));
+        }
+    }
+
+    // What would run or read as its owner, past the policies.
+    for (what, sql) in [
+        (
+            "a SECURITY DEFINER function",
+            "SELECT proname::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef",
+        ),
+        (
+            "a view or a foreign table",
+            "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('v', 'm', 'f')",
+        ),
+        ("a rule", "SELECT rulename::text FROM pg_rules WHERE schemaname = 'public'"),
+    ] {
+        let found: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut *connection).await.unwrap();
+        wrong.extend(found.into_iter().map(|name| format!("{name}: is {what}")));
+    }
+
+    for role in [app, worker] {
+        let too_much: bool = sqlx::query_scalar(
+            "SELECT bool_or(rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication) FROM pg_roles WHERE pg_has_role($1, oid, 'MEMBER')",
+        )
+        .bind(role)
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+        if too_much {
+            wrong.push(format!("{role}: may do more than use its tables"));
+        }
+    }
+    wrong
+}
+
+/// How a row of a table is made; `$1` is whose it is. A table without a sample fails the tests.
+fn samples() -> BTreeMap<&'static str, &'static str> {
+    BTreeMap::from([
+        (
+            "approvals",
+            "INSERT INTO approvals (tenant_id, id, title, priority, requested_by, created_at, updated_at)
+             VALUES ($1, gen_random_uuid(), 'A', 'low', gen_random_uuid(), now(), now())",
+        ),
+        (
+            "audit_logs",
+            "INSERT INTO audit_logs (tenant_id, id, action, resource, resource_id, created_at) VALUES ($1, gen_random_uuid(), 'a', 'r', '1', now())",
+        ),
+        (
+            "consultations",
+            "INSERT INTO consultations (tenant_id, id, title, jitsi_room, host_id, created_at, updated_at)
+             VALUES ($1, gen_random_uuid(), 'C', gen_random_uuid()::text, gen_random_uuid(), now(), now())",
+        ),
+        (
+            "conversations",
+            "INSERT INTO conversations (tenant_id, id, source_id, service, account, display_id, status, remote_updated_at, created_at, updated_at)
+             VALUES ($1, gen_random_uuid(), $1, 'chatwoot', '1', (random() * 1e9)::bigint, 'open', now(), now(), now())",
+        ),
+        ("event_streams", "INSERT INTO event_streams (tenant_id, last_sequence) VALUES ($1, 1)"),
+        (
+            "events",
+            "INSERT INTO events (tenant_id, sequence, type, permission, resource_id, data, created_at)
+             VALUES ($1, (random() * 1e9)::bigint, 'e', 'tenant.read', gen_random_uuid(), '{}', now())",
+        ),
+        (
+            "idempotency_keys",
+            "INSERT INTO idempotency_keys (actor_id, method, route, key, fingerprint, status, headers, body, created_at)
+             VALUES ($1, 'POST', '/', gen_random_uuid()::text, sha256(''), 201, '{}', '', now())",
+        ),
+        (
+            "inbox_events",
+            "INSERT INTO inbox_events (tenant_id, id, source_id, service, type, subject, body, received_at)
+             VALUES ($1, gen_random_uuid(), $1, 'chatwoot', 't', 's', '', now())",
+        ),
+        (
+            "jobs",
+            "INSERT INTO jobs (tenant_id, id, kind, key, payload, run_at, created_at)
+             VALUES ($1, gen_random_uuid(), 'k', gen_random_uuid()::text, '{}', 'infinity', now())",
+        ),
+        (
+            "memberships",
+            "INSERT INTO memberships (tenant_id, user_id, group_id, role, seen_at) VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'agent', now())",
+        ),
+        (
+            "people",
+            "INSERT INTO people (tenant_id, user_id, username, name, kind, updated_at) VALUES ($1, gen_random_uuid(), 'u', 'U', 'person', now())",
+        ),
+        (
+            "tenants",
+            "INSERT INTO tenants (id, kind, path, name, created_at, updated_at) VALUES ($1, 'team', '/teams/' || $1, 'T', now(), now())",
+        ),
+        (
+            "webhook_sources",
+            "INSERT INTO webhook_sources (tenant_id, id, service, name, account, sealed_secrets, created_at, updated_at)
+             VALUES ($1, $1, 'chatwoot', 'S', $1::text, '', now(), now())",
+        ),
+    ])
+}
+
+/// Tenants that the probe moves between: the first and the second have rows in every table, the third has only what
+/// the others refer to.
+const TENANTS: [Uuid; 3] = [Uuid::from_u128(0xa), Uuid::from_u128(0xb), Uuid::from_u128(0xc)];
+
+/// Fills the tables, as somebody whom the policies don't hold.
+async fn fill(superuser: &mut PgConnection) {
+    let samples = samples();
+    for tenant in TENANTS {
+        // First what the others refer to.
+        let referred = ["tenants", "webhook_sources"];
+        let others =
+            samples.keys().copied().filter(|table| !referred.contains(table) && tenant != TENANTS[2]);
+        for table in referred.into_iter().chain(others) {
+            sqlx::query(samples[table])
+                .bind(tenant)
+                .execute(&mut *superuser)
+                .await
+                .unwrap_or_else(|error| panic!("{table}: {error}"));
+        }
+    }
+}
+
+async fn set(connection: &mut PgConnection, current: Option<Uuid>, readable: &[Uuid]) {
+    let readable = if readable.is_empty() {
+        String::new()
+    } else {
+        format!("{{{}}}", readable.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","))
+    };
+    let current = current.map(|tenant| tenant.to_string()).unwrap_or_default();
+    // The tenant and the actor are the same here: either names whose rows are wanted.
+    sqlx::query("SELECT set_config('app.tenant_id', $1, true), set_config('app.actor_id', $1, true), set_config('app.tenant_ids', $2, true)")
+        .bind(current)
+        .bind(readable)
+        .execute(connection)
+        .await
+        .unwrap();
+}
+
+/// Runs a statement and takes it back: how many rows it touched, or the error's code.
+async fn attempt(connection: &mut PgConnection, sql: &str, tenant: Option<Uuid>) -> Result<u64, String> {
+    connection.execute("SAVEPOINT attempt").await.unwrap();
+    let query = sqlx::query(AssertSqlSafe(sql.to_owned()));
+    let result = match tenant {
+        Some(tenant) => query.bind(tenant).execute(&mut *connection).await,
+        None => query.execute(&mut *connection).await,
+    };
+    connection.execute("ROLLBACK TO SAVEPOINT attempt").await.unwrap();
+    result.map(|done| done.rows_affected()).map_err(|error| {
+        error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
+    })
+}
+
+const DENIED: &str = "42501";
+
+/// What a login, inside a transaction of its own, can do that it must not, or can't do that it must.
+async fn probe(connection: &mut PgConnection, skip: &[&str]) -> Vec<String> {
+    let bypasses: bool =
+        sqlx::query_scalar("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+    assert!(!bypasses, "the probe means nothing for a login that row-level security doesn't hold");
+    let [own, foreign, empty] = TENANTS;
+    let samples = samples();
+    let mut wrong = Vec::new();
+    let grants = sqlx::query(
+        "SELECT relname::text, array_agg(verb ORDER BY verb) FROM pg_class CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS verb
+         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND has_table_privilege(oid, verb) GROUP BY 1 ORDER BY 1",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    let mut probed = 0;
+    for grant in grants {
+        let (table, verbs): (String, Vec<String>) = (grant.get(0), grant.get(1));
+        if skip.contains(&table.as_str()) {
+            continue;
+        }
+        probed += 1;
+        let may = |verb: &str| verbs.iter().any(|one| one == verb);
+        let Some(sample) = samples.get(table.as_str()) else {
+            wrong.push(format!("{table}: there is no sample row"));
+            continue;
+        };
+        let column = owner_column(&table);
+        let mut check =
+            |what: &str, found: Result<u64, String>, expected: &dyn Fn(&Result<u64, String>) -> bool| {
+                if !expected(&found) {
+                    wrong.push(format!("{table}: {what}: {found:?}"));
+                }
+            };
+        let nothing: &dyn Fn(&Result<u64, String>) -> bool = &|found| *found == Ok(0);
+        let something: &dyn Fn(&Result<u64, String>) -> bool = &|found| matches!(found, Ok(1..));
+        let denied: &dyn Fn(&Result<u64, String>) -> bool =
+            &|found| found.as_ref().is_err_and(|code| code == DENIED);
+        let of = |tenant: Uuid| format!("WHERE {column} = '{tenant}'");
+        let select = |condition: String| format!("SELECT 1 FROM {table} {condition}");
+
+        // Inside one tenant: its rows, and nobody else's.
+        set(connection, Some(own), &[own]).await;
+        check("own rows", attempt(connection, &select(of(own)), None).await, something);
+        check(
+            "others' rows",
+            attempt(connection, &select(format!("WHERE {column} <> '{own}'")), None).await,
+            nothing,
+        );
+        check("a row for another", attempt(connection, sample, Some(foreign)).await, denied);
+        let touch = |tenant: Uuid, to: Uuid| format!("UPDATE {table} SET {column} = '{to}' {}", of(tenant));
+        let remove = |tenant: Uuid| format!("DELETE FROM {table} {}", of(tenant));
+        if may("UPDATE") {
+            check("updating an own row", attempt(connection, &touch(own, own), None).await, something);
+            check(
+                "updating another's row",
+                attempt(connection, &touch(foreign, foreign), None).await,
+                nothing,
+            );
+            check("giving an own row away", attempt(connection, &touch(own, foreign), None).await, denied);
+        } else {
+            check("updating", attempt(connection, &touch(own, own), None).await, denied);
+        }
+        if may("DELETE") {
+            check("deleting another's row", attempt(connection, &remove(foreign), None).await, nothing);
+        } else {
+            check("deleting", attempt(connection, &remove(own), None).await, denied);
+        }
+
+        // Reading in several tenants, writing in one: still that one.
+        set(connection, Some(own), &[own, foreign]).await;
+        if table != "idempotency_keys" {
+            check(
+                "rows of one of its tenants",
+                attempt(connection, &select(of(foreign)), None).await,
+                something,
+            );
+        }
+        check("a row for one of its tenants", attempt(connection, sample, Some(foreign)).await, denied);
+        if may("UPDATE") {
+            check(
+                "updating a row of one of its tenants",
+                attempt(connection, &touch(foreign, foreign), None).await,
+                nothing,
+            );
+        }
+
+        // In a tenant of its own, a row can be made; in none, none is there.
+        set(connection, Some(empty), &[]).await;
+        if may("INSERT") {
+            check("a row of its own", attempt(connection, sample, Some(empty)).await, something);
+        }
+        set(connection, None, &[]).await;
+        check("rows without a tenant", attempt(connection, &select(String::new()), None).await, nothing);
+        check("a row without a tenant", attempt(connection, sample, Some(own)).await, denied);
+    }
+    assert!(probed >= 6, "the login has tables");
+    wrong
+}
+
+#[tokio::test]
+async fn every_table_is_held_by_policies_and_led_by_its_tenant() {
+    let app = TestApp::start().await;
+    let mut superuser = app.superuser().acquire().await.unwrap();
+    let wrong = catalogue(&mut superuser, &app.role("app"), &app.role("worker")).await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn each_login_sees_and_changes_only_the_tenant_that_is_set() {
+    let app = TestApp::start().await;
+    let mut superuser = app.superuser().acquire().await.unwrap();
+    fill(&mut superuser).await;
+    for (mut login, skip) in
+        [(app.app_login().await, &[][..]), (app.worker_login().await, &SYSTEM_TABLES[..])]
+    {
+        let mut transaction = login.begin().await.unwrap();
+        let wrong = probe(&mut transaction, skip).await;
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_has_set_nothing_sees_nothing() {
+    let app = TestApp::start().await;
+    let mut superuser = app.superuser().acquire().await.unwrap();
+    fill(&mut superuser).await;
+    let mut login = app.app_login().await;
+    for table in samples().keys() {
+        let sql = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        assert_eq!(sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut login).await.unwrap(), 0, "{table}");
+    }
+}
+
+/// The policies as names of table and policy, and whether they admit rather than restrict.
+async fn policies(connection: &mut PgConnection, role: &str) -> Vec<(String, String, bool)> {
+    let rows = sqlx::query("SELECT tablename::text, policyname::text, permissive = 'PERMISSIVE' FROM pg_policies WHERE $1 = ANY (roles) ORDER BY 1, 2")
+        .bind(role)
+        .fetch_all(connection)
+        .await
+        .unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
+#[tokio::test]
+async fn the_catalogue_test_notices_each_policy_that_is_missing() {
+    let app = TestApp::start().await;
+    let mut superuser = app.superuser().acquire().await.unwrap();
+    let (app_role, worker_role) = (app.role("app"), app.role("worker"));
+    let mut all = policies(&mut superuser, &app_role).await;
+    all.extend(policies(&mut superuser, &worker_role).await);
+    assert!(all.len() > 50);
+    for (table, policy, _) in all {
+        let mut transaction = superuser.begin().await.unwrap();
+        transaction.execute(AssertSqlSafe(format!("DROP POLICY {policy} ON {table}"))).await.unwrap();
+        assert!(
+            !catalogue(&mut transaction, &app_role, &worker_role).await.is_empty(),
+            "{policy} on {table} is not missed"
+        );
+        transaction.rollback().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_catalogue_test_notices_what_else_would_open_a_table() {
+    let app = TestApp::start().await;
+    let mut superuser = app.superuser().acquire().await.unwrap();
+    let (app_role, worker_role) = (app.role("app"), app.role("worker"));
+    for sql in [
+        "ALTER TABLE approvals NO FORCE ROW LEVEL SECURITY".to_owned(),
+        "ALTER TABLE approvals DISABLE ROW LEVEL SECURITY".to_owned(),
+        "CREATE TABLE notes (tenant_id uuid, id uuid, PRIMARY KEY (tenant_id, id))".to_owned(),
+        "CREATE UNIQUE INDEX approvals_title ON approvals (title)".to_owned(),
+        "CREATE VIEW all_approvals AS SELECT * FROM approvals".to_owned(),
+        "CREATE FUNCTION all_titles() RETURNS SETOF text LANGUAGE sql SECURITY DEFINER AS 'SELECT title FROM approvals'".to_owned(),
+        "GRANT SELECT ON approvals TO PUBLIC".to_owned(),
+        format!("GRANT DELETE ON approvals TO {app_role}"),
+        format!("GRANT TRUNCATE ON approvals TO {app_role}"),
+        format!("ALTER ROLE {app_role} BYPASSRLS"),
+        format!("CREATE ROLE chancery_test_bypass BYPASSRLS; GRANT chancery_test_bypass TO {worker_role}"),
+        format!("DROP POLICY worker_select ON approvals; CREATE POLICY worker_select ON approvals FOR SELECT TO {worker_role} USING (true)"),
+    ] {
+        let mut transaction = superuser.begin().await.unwrap();
+        transaction.execute(AssertSqlSafe(sql.clone())).await.unwrap();
+        assert!(!catalogue(&mut transaction, &app_role, &worker_role).await.is_empty(), "not noticed: {sql}");
+        transaction.rollback().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_probe_notices_each_policy_that_is_missing() {
+    let app = TestApp::start().await;
+    let mut superuser = app.superuser().acquire().await.unwrap();
+    fill(&mut superuser).await;
+    for (role, skip) in [(app.role("app"), &[][..]), (app.role("worker"), &SYSTEM_TABLES[..])] {
+        for (table, policy, is_permissive) in policies(&mut superuser, &role).await {
+            if skip.contains(&table.as_str()) {
+                continue;
+            }
+            let mut transaction = superuser.begin().await.unwrap();
+            if !is_permissive {
+                // What restricts is there for the day on which a policy admits too much.
+                transaction
+                    .execute(AssertSqlSafe(format!(
+                        "CREATE POLICY too_wide ON {table} TO {role} USING (true) WITH CHECK (true)"
+                    )))
+                    .await
+                    .unwrap();
+                transaction.execute(AssertSqlSafe(format!("SET LOCAL ROLE {role}"))).await.unwrap();
+                let reads_others = probe(&mut transaction, skip)
+                    .await
+                    .iter()
+                    .any(|wrong| wrong.starts_with(&format!("{table}: others' rows")));
+                assert!(!reads_others, "{policy} on {table} doesn't hold a policy that admits too much");
+                transaction.execute("RESET ROLE").await.unwrap();
+            }
+            transaction.execute(AssertSqlSafe(format!("DROP POLICY {policy} ON {table}"))).await.unwrap();
+            transaction.execute(AssertSqlSafe(format!("SET LOCAL ROLE {role}"))).await.unwrap();
+            let wrong = probe(&mut transaction, skip).await;
+            assert!(
+                wrong.iter().any(|wrong| wrong.starts_with(&format!("{table}:"))),
+                "{policy} on {table} is not missed"
+            );
+            transaction.rollback().await.unwrap();
+        }
+    }
+}
