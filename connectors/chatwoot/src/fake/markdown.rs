@@ -1,38 +1,65 @@
 //! The little of Markdown that notes use, as HTML that is safe whatever the text says: all of it is escaped, and the
 //! only tags are those written here.
 
-/// Renders bold, italics, code, links to http(s), mentions, list items and line breaks.
+/// What a line is part of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Block {
+    Text,
+    List,
+    Quotation,
+}
+
+impl Block {
+    fn of(line: &str) -> (Self, &str) {
+        if let Some(item) = line.strip_prefix("- ").or_else(|| line.strip_prefix("* ")) {
+            (Self::List, item)
+        } else if let Some(quoted) = line.strip_prefix('>') {
+            (Self::Quotation, quoted.strip_prefix(' ').unwrap_or(quoted))
+        } else {
+            (Self::Text, line)
+        }
+    }
+
+    fn tags(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Text => ("", ""),
+            Self::List => ("<ul>", "</ul>"),
+            Self::Quotation => ("<blockquote>", "</blockquote>"),
+        }
+    }
+}
+
+/// Renders bold, italics, code, links to http(s), mentions, list items, quotations and line breaks.
 pub(super) fn to_html(text: &str) -> String {
     let mut html = String::with_capacity(text.len() + 32);
-    let mut in_list = false;
+    let mut current = Block::Text;
     let mut first = true;
     for line in text.lines() {
-        // A list ends its paragraph by itself.
-        if in_list && line.trim().is_empty() {
-            html.push_str("</ul>");
-            (in_list, first) = (false, true);
+        // A list or a quotation ends its paragraph by itself.
+        if current != Block::Text && line.trim().is_empty() {
+            html.push_str(current.tags().1);
+            (current, first) = (Block::Text, true);
             continue;
         }
-        let item = line.strip_prefix("- ").or_else(|| line.strip_prefix("* "));
-        match (item.is_some(), in_list) {
-            (true, false) => html.push_str("<ul>"),
-            (false, true) => html.push_str("</ul>"),
-            (false, false) if !first => html.push_str("<br>"),
-            _ => {}
+        let (block, content) = Block::of(line);
+        if block != current {
+            html.push_str(current.tags().1);
+            html.push_str(block.tags().0);
+            (current, first) = (block, true);
         }
-        in_list = item.is_some();
-        first = false;
-        if let Some(item) = item {
+        if block == Block::List {
             html.push_str("<li>");
-            inline(item, &mut html);
+            inline(content, &mut html);
             html.push_str("</li>");
         } else {
-            inline(line, &mut html);
+            if !first {
+                html.push_str("<br>");
+            }
+            inline(content, &mut html);
         }
+        first = false;
     }
-    if in_list {
-        html.push_str("</ul>");
-    }
+    html.push_str(current.tags().1);
     html
 }
 
@@ -119,6 +146,7 @@ mod tests {
         assert_eq!(to_html("[@Jane](mention://user/8/Jane) hi"), "<span class=\"mention\">@Jane</span> hi");
         assert_eq!(to_html("a\n- b\n- c\nd"), "a<ul><li>b</li><li>c</li></ul>d");
         assert_eq!(to_html("- b\n\nd\n\ne"), "<ul><li>b</li></ul>d<br><br>e");
+        assert_eq!(to_html("a\n> b *c*\n>\n> d\n\ne"), "a<blockquote>b <em>c</em><br><br>d</blockquote>e");
     }
 
     #[test]
@@ -149,7 +177,7 @@ mod tests {
             let html = to_html(&text);
             for tag in html.split('<').skip(1) {
                 let name: String = tag.trim_start_matches('/').chars().take_while(char::is_ascii_alphabetic).collect();
-                proptest::prop_assert!(["br", "ul", "li", "strong", "em", "code", "a", "span"].contains(&name.as_str()), "{html}");
+                proptest::prop_assert!(["br", "ul", "li", "strong", "em", "code", "a", "span", "blockquote"].contains(&name.as_str()), "{html}");
             }
         }
     }
