@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, postgres
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 
 /// A short text that is another one once a migration is added or changed: names the databases that tests share.
-#[cfg(feature = "testing")]
+#[cfg(feature = "demo")]
 pub(crate) fn fingerprint() -> String {
     use sha2::{Digest as _, Sha256};
     let mut hash = Sha256::new();

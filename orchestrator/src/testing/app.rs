@@ -250,11 +250,11 @@ impl TestApp {
 
     /// A user of Keycloak's with a token for the API.
     pub fn person(&self, username: &str) -> Client {
-        self.nobody().with_token(self.mint(username, json!({}), Signature::Valid))
+        self.nobody().with_token(self.mint(username, &json!({}), Signature::Valid))
     }
 
     /// A token of the shell's client for the API, its claims overridden and its signature as told.
-    pub fn mint(&self, username: &str, overrides: Value, signature: Signature) -> String {
+    pub fn mint(&self, username: &str, overrides: &Value, signature: Signature) -> String {
         let client =
             if username.starts_with("service-account-") { "chancery-automation" } else { "chancery-shell" };
         let overrides = overrides.as_object().cloned().unwrap_or_else(Map::new);

@@ -175,7 +175,8 @@ impl EventStream {
                     id: field("id").and_then(|id| id.parse().ok()),
                     data: field("data").and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default(),
                 });
-                self.unread = rest.to_owned();
+                let rest = rest.to_owned();
+                self.unread = rest;
                 if event.is_some() {
                     return event;
                 }

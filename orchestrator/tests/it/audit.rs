@@ -94,7 +94,7 @@ async fn neither_login_can_change_or_remove_an_entry() {
         {
             let error = login.execute(sql).await.unwrap_err();
             assert_eq!(
-                error.as_database_error().and_then(|error| error.code()).as_deref(),
+                error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(),
                 Some("42501"),
                 "{sql}: {error}"
             );

@@ -110,7 +110,7 @@ async fn no_operation_takes_a_body_that_is_not_its_json() {
             ("invalid".to_owned(), vec!["/requestedBy".to_owned()]),
             "{context}"
         );
-        let field = valid.as_object().unwrap().keys().last().unwrap().clone();
+        let field = valid.as_object().unwrap().keys().next_back().unwrap().clone();
         for value in ["null", "1", "true", "{}", "[]", "\"a\\u0000b\""] {
             let mut wrong = valid.clone();
             wrong[&field] = serde_json::from_str(value).unwrap();
@@ -326,12 +326,12 @@ async fn a_token_that_keycloak_did_not_give_for_this_is_refused() {
     let app = TestApp::start().await;
     app.agent().get("/me").await.expect(200);
     let before = app.row_counts().await;
-    let mint = |overrides: Value, signature| app.mint("acme-agent", overrides, signature);
+    let mint = |overrides: Value, signature| app.mint("acme-agent", &overrides, signature);
     let (now, day) = (app.now().timestamp(), 24 * 3600);
     let valid = mint(json!({}), Signature::Valid);
     let (head, signature) = valid.rsplit_once('.').unwrap();
     let (header, _) = head.split_once('.').unwrap();
-    let ceo = app.mint("acme-ceo", json!({}), Signature::Valid);
+    let ceo = app.mint("acme-ceo", &json!({}), Signature::Valid);
     let ceos_claims = ceo.split('.').nth(1).unwrap();
     let id_token = app
         .doubles()

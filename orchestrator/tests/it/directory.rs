@@ -1,4 +1,7 @@
-use chancery::testing::{ACME, Client, TestApp};
+use chancery::{
+    auth::{PrincipalError, PrincipalSource as _},
+    testing::{ACME, Client, TestApp},
+};
 use serde_json::{Value, json};
 
 use crate::harness::approval;
@@ -57,7 +60,7 @@ async fn what_a_token_claims_of_groups_grants_nothing() {
         "resource_access": { "chancery-api": { "roles": ["platform-admin"] } },
     });
     let outsider =
-        app.nobody().with_token(app.mint("outsider", claims, connector_keycloak::fake::Signature::Valid));
+        app.nobody().with_token(app.mint("outsider", &claims, connector_keycloak::fake::Signature::Valid));
     assert_eq!(outsider.get(&format!("/approvals?tenantId={ACME}")).await.problem(404), "not_found");
     assert_eq!(tenant(&outsider, ACME).await, None);
 }
@@ -163,7 +166,6 @@ async fn keycloak_being_down_takes_nobodys_access_away() {
     }
     unreachable.refresh_user(app.user("acme-agent")).await.unwrap_err();
     assert_eq!(app.row_counts().await, before);
-    use chancery::auth::{PrincipalError, PrincipalSource as _};
     let known = unreachable.principal(app.user("acme-agent")).await.unwrap();
     assert!(known.tenant(ACME).is_some());
     // Whoever was never seen has to wait.

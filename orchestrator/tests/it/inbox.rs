@@ -174,7 +174,7 @@ async fn nothing_but_an_agents_private_note_escalates() {
         note(502, &|event| event["private"] = json!(false)),
         note(503, &|event| event["message_type"] = json!("incoming")),
         note(504, &|event| {
-            event["sender"] = json!({ "id": 70, "name": "C", "email": AGENT_MAIL, "type": "contact" })
+            event["sender"] = json!({ "id": 70, "name": "C", "email": AGENT_MAIL, "type": "contact" });
         }),
         note(505, &|event| event["sender"]["type"] = json!("agent_bot")),
         note(506, &|event| {

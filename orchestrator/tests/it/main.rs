@@ -1,5 +1,6 @@
 //! The application over HTTP, each test with a database and doubles of its own.
 #![cfg(feature = "demo")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on panics")]
 
 mod approvals;
 mod audit;

@@ -295,7 +295,7 @@ async fn attempt(connection: &mut PgConnection, sql: &str, tenant: Option<Uuid>)
     };
     connection.execute("ROLLBACK TO SAVEPOINT attempt").await.unwrap();
     result.map(|done| done.rows_affected()).map_err(|error| {
-        error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
+        error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned()
     })
 }
 
