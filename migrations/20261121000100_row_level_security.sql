@@ -44,10 +44,19 @@ BEGIN
             END
         );
     END LOOP;
-    EXECUTE format(
-        'CREATE POLICY %I ON %s AS RESTRICTIVE FOR ALL TO %I USING (%s) WITH CHECK (%s)',
-        kind || '_tenant_boundary', relation, role_name, readable, writable
-    );
+    -- One for each verb: what may be read may not therefore be changed.
+    FOREACH verb IN ARRAY ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] LOOP
+        EXECUTE format(
+            'CREATE POLICY %I ON %s AS RESTRICTIVE FOR %s TO %I %s',
+            kind || '_' || lower(verb) || '_boundary', relation, verb, role_name,
+            CASE verb
+                WHEN 'SELECT' THEN format('USING (%s)', readable)
+                WHEN 'INSERT' THEN format('WITH CHECK (%s)', writable)
+                WHEN 'UPDATE' THEN format('USING (%s) WITH CHECK (%s)', writable, writable)
+                WHEN 'DELETE' THEN format('USING (%s)', writable)
+            END
+        );
+    END LOOP;
 END
 $function$;
 

@@ -103,4 +103,31 @@ BEGIN
     EXECUTE format('CREATE POLICY app_actor_boundary ON idempotency_keys AS RESTRICTIVE FOR ALL TO %I USING (%s) WITH CHECK (%s)', app, own, own);
 END
 $$;
+-- Takes the lock of a request and then looks for its answer: in that order, each with a snapshot of its own, and in one
+-- round trip. It runs with the rights of who calls it.
+CREATE FUNCTION claim_idempotency_key(lock_id bigint, actor uuid, of_method text, of_route text, of_key text, since timestamptz)
+    RETURNS TABLE (locked boolean, fingerprint bytea, status smallint, headers jsonb, body text)
+    LANGUAGE plpgsql VOLATILE
+    AS $$
+BEGIN
+    -- A request that was refused or answered a moment ago gives its lock back a little later than its answer.
+    FOR attempt IN 1..4 LOOP
+        locked := pg_try_advisory_xact_lock(lock_id);
+        SELECT stored.fingerprint, stored.status, stored.headers, stored.body
+            INTO fingerprint, status, headers, body
+            FROM idempotency_keys AS stored
+            WHERE stored.actor_id = actor AND stored.method = of_method AND stored.route = of_route AND stored.key = of_key
+              AND stored.created_at > since;
+        EXIT WHEN locked OR fingerprint IS NOT NULL;
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+    RETURN NEXT;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION claim_idempotency_key(bigint, uuid, text, text, text, timestamptz) FROM PUBLIC;
+DO $$
+BEGIN
+    EXECUTE format('GRANT EXECUTE ON FUNCTION claim_idempotency_key(bigint, uuid, text, text, text, timestamptz) TO %I', chancery_role('app'));
+END
+$$;
 SELECT open_to_system('idempotency_keys', ARRAY['SELECT', 'DELETE']);

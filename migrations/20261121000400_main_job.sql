@@ -31,11 +31,11 @@ CREATE TABLE inbox_events (
     -- What it is about (conversation/26): events of one subject are processed in order.
     subject text NOT NULL,
     delivery_id text,
-    body bytea NOT NULL,
+    -- The raw bytes, sealed with the master key: tools put live credentials into what they send.
+    sealed_body bytea NOT NULL,
     received_at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, id)
 );
-SELECT protect_tenant_table('inbox_events', 'app', ARRAY['SELECT']);
 SELECT open_to_system('inbox_events', ARRAY['SELECT', 'INSERT']);
 
 -- What has been received already.
@@ -96,7 +96,7 @@ CREATE TABLE conversations (
     FOREIGN KEY (tenant_id, source_id) REFERENCES webhook_sources (tenant_id, id)
 );
 CREATE INDEX conversations_recent ON conversations (tenant_id, remote_updated_at DESC, id DESC);
-SELECT protect_tenant_table('conversations', 'app', ARRAY['SELECT', 'INSERT', 'UPDATE']);
+SELECT protect_tenant_table('conversations', 'app', ARRAY['SELECT']);
 SELECT protect_tenant_table('conversations', 'worker', ARRAY['SELECT', 'INSERT', 'UPDATE']);
 
 CREATE TABLE approvals (
@@ -135,9 +135,9 @@ CREATE INDEX approvals_status ON approvals (tenant_id, status, id);
 CREATE INDEX approvals_conversation ON approvals (tenant_id, conversation_id, id) WHERE conversation_id IS NOT NULL;
 -- One pending escalation of a conversation at a time.
 CREATE UNIQUE INDEX approvals_one_pending ON approvals (tenant_id, source_service, source_account, source_conversation)
-    WHERE status = 'pending' AND source_conversation IS NOT NULL;
+    NULLS NOT DISTINCT WHERE status = 'pending' AND source_conversation IS NOT NULL;
 SELECT protect_tenant_table('approvals', 'app', ARRAY['SELECT', 'INSERT', 'UPDATE']);
-SELECT protect_tenant_table('approvals', 'worker', ARRAY['SELECT', 'INSERT', 'UPDATE']);
+SELECT protect_tenant_table('approvals', 'worker', ARRAY['SELECT', 'UPDATE']);
 
 CREATE TABLE consultations (
     tenant_id uuid NOT NULL REFERENCES tenants (id),
@@ -162,4 +162,4 @@ CREATE TABLE consultations (
 );
 CREATE INDEX consultations_approval ON consultations (tenant_id, approval_id) WHERE approval_id IS NOT NULL;
 SELECT protect_tenant_table('consultations', 'app', ARRAY['SELECT', 'INSERT', 'UPDATE']);
-SELECT protect_tenant_table('consultations', 'worker', ARRAY['SELECT', 'INSERT', 'UPDATE']);
+SELECT protect_tenant_table('consultations', 'worker', ARRAY['SELECT']);

@@ -15,7 +15,7 @@ use crate::{
     db::{ConnectError, Database},
     directory::{Directory, Reconciler},
     ids::SharedIds,
-    inbox::Processor,
+    inbox::{Processor, SourceCache, source_cache},
     jobs::{Registry, Worker},
     lifecycle::Lifecycle,
     realtime::Hub,
@@ -74,6 +74,8 @@ pub struct App {
     pub tools: Tools,
     /// The shell's texts and assets.
     pub ui: shell_ui::Ui,
+    /// The sources of webhooks, remembered for a moment.
+    pub sources: SourceCache,
     /// Starting and stopping.
     pub lifecycle: Lifecycle,
     /// Woken when the inbox has accepted something.
@@ -117,11 +119,18 @@ impl AppState {
         let Environment { clock, ids, lifecycle, start_page } = environment;
         let master_key = MasterKey::read(&config.crypto.key_file)?;
         let tools = Tools::connect(&config)?;
-        let database = Database::connect(&config.database, Arc::clone(&clock), Arc::clone(&ids), approvals::unneeded_jobs(&tools)).await?;
+        let database = Database::connect(
+            &config.database,
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+            approvals::unneeded_jobs(&tools),
+        )
+        .await?;
         let issuer = config.keycloak.issuer()?;
         let issuer_url = crate::config::parse_url("keycloak.url", &issuer)?;
         let keys = Arc::new(Keys::new(issuer_url, Arc::clone(&clock)));
-        let openid = OpenIdClient::new(&config.keycloak, Arc::clone(&keys), Arc::clone(&clock), Arc::clone(&ids))?;
+        let openid =
+            OpenIdClient::new(&config.keycloak, Arc::clone(&keys), Arc::clone(&clock), Arc::clone(&ids))?;
         let settings = KeycloakSettings {
             url: config.keycloak.base()?,
             realm: config.keycloak.realm.clone(),
@@ -129,7 +138,8 @@ impl AppState {
             client_secret: config.keycloak.sync_client_secret.clone(),
         };
         let keycloak = Arc::new(KeycloakAdmin::new(settings, Arc::clone(&clock))?);
-        let directory = Directory::new(database.clone(), keycloak, config.keycloak.audience.clone(), Arc::clone(&clock));
+        let directory =
+            Directory::new(database.clone(), keycloak, config.keycloak.audience.clone(), Arc::clone(&clock));
         let hub = Hub::start(database.clone(), lifecycle.soft.clone());
         let sessions = Sessions::new(&config.session, Arc::clone(&clock), Arc::clone(&ids));
         let ui = shell_ui::Ui::new(&config.http.assets_url);
@@ -147,6 +157,7 @@ impl AppState {
             hub,
             tools,
             ui,
+            sources: source_cache(),
             lifecycle,
             inbox_grown: Notify::new(),
             start_page,

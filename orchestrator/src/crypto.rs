@@ -60,8 +60,8 @@ impl MasterKey {
     /// # Errors
     /// [`CryptoError::KeyFile`], [`CryptoError::KeyFormat`].
     pub fn read(path: &Path) -> Result<Self, CryptoError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| CryptoError::KeyFile { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| CryptoError::KeyFile { path: path.to_owned(), source })?;
         let keys: Option<Vec<Key>> =
             text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Self::parse).collect();
         match keys {
@@ -72,7 +72,7 @@ impl MasterKey {
 
     fn parse(line: &str) -> Option<Key> {
         let bytes = STANDARD.decode(line).ok()?;
-        (bytes.len() == KEY_LENGTH).then(|| ())?;
+        (bytes.len() == KEY_LENGTH).then_some(())?;
         let mut id = [0; KEY_ID_LENGTH];
         id.copy_from_slice(&Sha256::digest(&bytes)[..KEY_ID_LENGTH]);
         Some(Key { id, cipher: Aes256Gcm::new_from_slice(&bytes).ok()? })

@@ -1,7 +1,11 @@
 //! The suite's tools as this process is connected to them. One that isn't configured is absent, and what would go to it
 //! isn't done.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use connector_chatwoot::{ChatwootClient, ChatwootSettings};
 use connector_core::ConnectorError;
@@ -18,7 +22,7 @@ use crate::{
 };
 
 /// Rooms are looked up again after this time: somebody may have removed one.
-const ROOM_REMEMBERED: Duration = Duration::from_secs(600);
+const ROOM_REMEMBERED: Duration = Duration::from_mins(10);
 
 /// Why the tools can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -41,17 +45,25 @@ pub struct Chatwoot {
     pub url: Url,
     token: SecretString,
     bot_token: SecretString,
+    clients: Mutex<HashMap<i64, ChatwootClient>>,
 }
 
 impl Chatwoot {
-    /// A client for one account.
+    /// The client for one account; it keeps its connections.
     ///
     /// # Errors
     /// Where the token can't be sent.
     pub fn account(&self, account: i64) -> Result<ChatwootClient, ConnectorError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&account) {
+            return Ok(client.clone());
+        }
         let settings = ChatwootSettings::new(self.url.clone(), account, self.token.clone());
         let has_bot = !self.bot_token.expose_secret().is_empty();
-        ChatwootClient::new(&if has_bot { settings.with_bot(self.bot_token.clone()) } else { settings })
+        let client =
+            ChatwootClient::new(&if has_bot { settings.with_bot(self.bot_token.clone()) } else { settings })?;
+        clients.insert(account, client.clone());
+        Ok(client)
     }
 }
 
@@ -78,7 +90,9 @@ impl Matrix {
             // The tenant's id, not its name: a renamed tenant keeps its room.
             alias_localpart: self.client.alias_localpart(&format!("approvals_{}", tenant.id.0.simple())),
             name: format!("Approvals · {}", tenant.name),
-            topic: Some("What waits for a decision, and what was decided. Decisions are made in Chancery.".to_owned()),
+            topic: Some(
+                "What waits for a decision, and what was decided. Decisions are made in Chancery.".to_owned(),
+            ),
             ..RoomSpec::default()
         };
         let room = self.client.ensure_room(&spec).await?;
@@ -119,7 +133,7 @@ impl Tools {
         if !config.chatwoot.url.is_empty() {
             let url = parse_url("chatwoot.url", &config.chatwoot.url)?;
             let (token, bot_token) = (config.chatwoot.token.clone(), config.chatwoot.bot_token.clone());
-            tools.chatwoot = Some(Arc::new(Chatwoot { url, token, bot_token }));
+            tools.chatwoot = Some(Arc::new(Chatwoot { url, token, bot_token, clients: Mutex::default() }));
         }
         if !config.matrix.url.is_empty() {
             let settings = MatrixSettings {
@@ -130,7 +144,11 @@ impl Tools {
                 sender_localpart: config.matrix.sender_localpart.clone(),
             };
             let rooms = Cache::builder().max_capacity(10_000).time_to_live(ROOM_REMEMBERED).build();
-            tools.matrix = Some(Arc::new(Matrix { client: MatrixClient::new(&settings)?, hs_token: settings.hs_token, rooms }));
+            tools.matrix = Some(Arc::new(Matrix {
+                client: MatrixClient::new(&settings)?,
+                hs_token: settings.hs_token,
+                rooms,
+            }));
         }
         if !config.jitsi.url.is_empty() {
             let minutes = u64::try_from(config.jitsi.token_minutes).unwrap_or(10);

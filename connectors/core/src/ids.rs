@@ -1,8 +1,8 @@
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use chrono::{DateTime, Utc};
 use rand::Rng;
-use uuid::{NoContext, Timestamp, Uuid};
+use uuid::{ContextV7, Timestamp, Uuid};
 
 /// Where ids and randomness come from. Everything that needs either takes an `IdGenerator`.
 pub trait IdGenerator: Send + Sync + std::fmt::Debug {
@@ -16,6 +16,9 @@ pub trait IdGenerator: Send + Sync + std::fmt::Debug {
 /// A generator that can be handed around.
 pub type SharedIds = Arc<dyn IdGenerator>;
 
+/// Counts the ids of one millisecond.
+static CONTEXT: LazyLock<Mutex<ContextV7>> = LazyLock::new(|| Mutex::new(ContextV7::new()));
+
 /// The operating system's randomness.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RandomIds;
@@ -23,7 +26,8 @@ pub struct RandomIds;
 impl IdGenerator for RandomIds {
     fn uuid_v7(&self, now: DateTime<Utc>) -> Uuid {
         let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
-        Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()))
+        // Counted within a millisecond: what is made in one go keeps its order.
+        Uuid::new_v7(Timestamp::from_unix(&*CONTEXT, seconds, now.timestamp_subsec_nanos()))
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the one place where randomness is drawn")]

@@ -80,14 +80,17 @@ pub(super) async fn cancel_expiry(tx: &mut TenantTx, approval: &Approval) -> Res
 
 fn is_from_chatwoot(approval: &Approval) -> bool {
     // Only what came through our mirror: a caller of the API could name any conversation.
-    approval.conversation_id.is_some() && approval.source.as_ref().is_some_and(|source| source.service == "chatwoot")
+    approval.conversation_id.is_some()
+        && approval.source.as_ref().is_some_and(|source| source.service == "chatwoot")
 }
 
 /// The approval that a job is about, in the state that it was enqueued for.
 async fn subject(state: &AppState, job: &Job) -> Result<Option<(Approval, ApprovalStatus)>, JobError> {
     let about: About = job.read()?;
     let mut tx = state.database.worker_tx(job.tenant).await?;
-    let Some(approval) = store::find(&mut tx, &[job.tenant], about.approval_id).await? else { return Ok(None) };
+    let Some(approval) = store::find(&mut tx, &[job.tenant], about.approval_id).await? else {
+        return Ok(None);
+    };
     let told = job.key.rsplit(':').next().unwrap_or_default();
     let status = [
         ApprovalStatus::Pending,
@@ -99,7 +102,9 @@ async fn subject(state: &AppState, job: &Job) -> Result<Option<(Approval, Approv
     .into_iter()
     .find(|status| status.as_str() == told)
     .ok_or_else(|| JobError::Permanent("the key names no status".to_owned()))?;
-    Ok(Some((approval, status)))
+    // That something waits is not worth telling once it doesn't: it would be the last word after the outcome.
+    let outdated = status == ApprovalStatus::Pending && approval.status != ApprovalStatus::Pending;
+    Ok((!outdated).then_some((approval, status)))
 }
 
 fn link(state: &AppState, approval: &Approval) -> String {
@@ -126,9 +131,26 @@ fn sentence(approval: &Approval, status: ApprovalStatus) -> String {
     }
 }
 
-/// Markdown takes people's words literally: as a quotation, and without links of their making.
+/// What people wrote, for Markdown: no links, no markup of their making.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if matches!(letter, '\\' | '[' | ']' | '<' | '>' | '*' | '_' | '`' | '#' | '!' | '|') {
+            plain.push('\\');
+        }
+        plain.push(letter);
+    }
+    plain
+}
+
+/// The same on one line.
+fn line(text: &str) -> String {
+    plain(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// The same as a quotation.
 fn quoted(text: &str) -> String {
-    text.lines().map(|line| format!("> {}", line.replace('[', "\\[").replace('<', "\\<"))).collect::<Vec<_>>().join("\n")
+    text.lines().map(|line| format!("> {}", plain(line))).collect::<Vec<_>>().join("\n")
 }
 
 struct Note;
@@ -140,15 +162,15 @@ impl Handler for Note {
         let Some((approval, status)) = subject(state, job).await? else { return Ok(Effect::Nothing) };
         let Some(source) = &approval.source else { return Ok(Effect::Nothing) };
         let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<i64>().ok());
-        let (Some(account), Some(conversation)) = (number(&source.account), number(&source.conversation)) else {
+        let (Some(account), Some(conversation)) = (number(&source.account), number(&source.conversation))
+        else {
             return Err(JobError::Permanent("the source names no conversation".to_owned()));
         };
-        let mut content = format!("**{}**: {}", sentence(&approval, status), approval.title.replace('[', "\\[").replace('<', "\\<"));
+        let mut content = format!("**{}**: {}", line(&sentence(&approval, status)), line(&approval.title));
         if let Some(comment) = approval.comment.as_deref().filter(|_| status != ApprovalStatus::Pending) {
-            content.push_str("\n\n");
-            content.push_str(&quoted(comment));
+            content = format!("{content}\n\n{}", quoted(comment));
         }
-        content.push_str(&format!("\n\n[Open in Chancery]({})", link(state, &approval)));
+        let content = format!("{content}\n\n[Open in Chancery]({})", link(state, &approval));
         // The same marker on each attempt: what was posted before a crash is found, not posted again.
         let source_id = format!("chancery:{}:{}", approval.id, status.as_str());
         let note = NewNote { content, source_id, content_attributes: serde_json::Map::new() };
@@ -160,7 +182,9 @@ impl Handler for Note {
             resource: "approval",
             resource_id: approval.id.to_string(),
             old_values: None,
-            new_values: Some(json!({ "service": "chatwoot", "conversation": conversation, "message": message.id, "status": status })),
+            new_values: Some(
+                json!({ "service": "chatwoot", "conversation": conversation, "message": message.id, "status": status }),
+            ),
             metadata: None,
         };
         audit::record(&mut tx, change).await?;
@@ -200,7 +224,9 @@ impl Handler for Notice {
             resource: "approval",
             resource_id: approval.id.to_string(),
             old_values: None,
-            new_values: Some(json!({ "service": "matrix", "room": room.as_str(), "event": event.as_str(), "status": status })),
+            new_values: Some(
+                json!({ "service": "matrix", "room": room.as_str(), "event": event.as_str(), "status": status }),
+            ),
             metadata: None,
         };
         audit::record(&mut tx, change).await?;

@@ -18,9 +18,12 @@ mod tests;
 
 pub use jobs::{handlers, unneeded_jobs};
 pub use model::{
-    Approval, ApprovalFilter, ApprovalStatus, MAX_COMMENT, MAX_DESCRIPTION, MAX_TITLE, NewApproval, Outcome, PendingCounts, Priority, Source,
-    Verdict,
+    Approval, ApprovalFilter, ApprovalStatus, MAX_COMMENT, MAX_DESCRIPTION, MAX_TITLE, NewApproval, Outcome,
+    PendingCounts, Priority, Source, Verdict,
 };
 pub use routes::{problem, router};
-pub use service::{ApprovalError, cancel, decide, find, has_another_decider, history_of_conversation, page, pending_of_conversation, request};
+pub use service::{
+    ApprovalError, cancel, decide, find, has_another_decider, history_of_conversation, page,
+    pending_of_conversation, request,
+};
 pub use store::{decided_lately, pending_among, pending_counts, titles, waiting_for};

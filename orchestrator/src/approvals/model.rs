@@ -45,7 +45,9 @@ impl ApprovalStatus {
 }
 
 /// How urgent it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 pub enum Priority {
@@ -215,7 +217,13 @@ impl Approval {
         }
         let mut after = self.clone();
         match outcome {
-            Outcome::Decided { by, .. } if *by == self.requested_by => return Err(TransitionError::OwnRequest),
+            // Its time is over, though the job that says so hasn't run yet.
+            Outcome::Decided { .. } if self.expires_at.is_some_and(|at| at <= now) => {
+                return Err(TransitionError::AlreadyDecided);
+            }
+            Outcome::Decided { by, .. } if *by == self.requested_by => {
+                return Err(TransitionError::OwnRequest);
+            }
             Outcome::Decided { by, verdict, comment } => {
                 after.status = match verdict {
                     Verdict::Approve => ApprovalStatus::Approved,

@@ -9,12 +9,15 @@ use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    model::{Approval, ApprovalFilter, ApprovalStatus, MAX_DESCRIPTION, MAX_METADATA_BYTES, MAX_TITLE, NewApproval, Priority, Source, Verdict},
+    model::{
+        Approval, ApprovalFilter, ApprovalStatus, MAX_DESCRIPTION, MAX_METADATA_BYTES, MAX_TITLE,
+        NewApproval, Priority, Source, Verdict,
+    },
     service::{self, ApprovalError},
 };
 use crate::{
     app::AppState,
-    auth::{Caller, Permission},
+    auth::{Caller, Permission, Resource, can},
     http::{
         Problem, ProblemResult,
         etag::{IfMatch, etag},
@@ -36,20 +39,33 @@ pub fn problem(error: ApprovalError) -> Problem {
     match error {
         ApprovalError::NotFound => Problem::not_found(),
         ApprovalError::Forbidden => Problem::forbidden(),
-        ApprovalError::OwnRequest => {
-            Problem::new(StatusCode::FORBIDDEN, "approvals.own_request", "Nobody decides what they requested themselves")
-        }
-        ApprovalError::AlreadyDecided => Problem::new(StatusCode::CONFLICT, "approvals.already_decided", "This approval is not pending any more"),
-        ApprovalError::AlreadyPending(id) => {
-            Problem::new(StatusCode::CONFLICT, "approvals.already_pending", "This conversation already waits for a decision").with_approval(id.0)
-        }
+        ApprovalError::OwnRequest => Problem::new(
+            StatusCode::FORBIDDEN,
+            "approvals.own_request",
+            "Nobody decides what they requested themselves",
+        ),
+        ApprovalError::AlreadyDecided => Problem::new(
+            StatusCode::CONFLICT,
+            "approvals.already_decided",
+            "This approval is not pending any more",
+        ),
+        ApprovalError::AlreadyPending(id) => Problem::new(
+            StatusCode::CONFLICT,
+            "approvals.already_pending",
+            "This conversation already waits for a decision",
+        )
+        .with_approval(id.0),
         ApprovalError::NoApprover => Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "approvals.no_approver",
             "Nobody but you could decide here; this tenant needs an approver or an owner besides",
         ),
-        ApprovalError::Stale => Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "It has changed since you read it"),
-        ApprovalError::CommentTooLong => Problem::invalid(vec![FieldError::new("/comment", "must have at most 2000 characters")]),
+        ApprovalError::Stale => {
+            Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "It has changed since you read it")
+        }
+        ApprovalError::CommentTooLong => {
+            Problem::invalid(vec![FieldError::new("/comment", "must have at most 2000 characters")])
+        }
         ApprovalError::Database(error) => error.into(),
     }
 }
@@ -90,7 +106,8 @@ fn check(value: CreateApproval, now: DateTime<Utc>) -> Result<NewApproval, Probl
         errors.push(FieldError::new("/title", format!("must have 1 to {MAX_TITLE} characters")));
     }
     if value.description.chars().count() > MAX_DESCRIPTION {
-        errors.push(FieldError::new("/description", format!("must have at most {MAX_DESCRIPTION} characters")));
+        errors
+            .push(FieldError::new("/description", format!("must have at most {MAX_DESCRIPTION} characters")));
     }
     let metadata = serde_json::Value::Object(value.metadata);
     if metadata.to_string().len() > MAX_METADATA_BYTES {
@@ -122,17 +139,24 @@ fn check_source(source: &Source, errors: &mut Vec<FieldError>) {
     if !(1..=50).contains(&source.service.chars().count()) {
         errors.push(FieldError::new("/source/service", "must have 1 to 50 characters"));
     }
-    for (pointer, text) in
-        [("/source/account", &source.account), ("/source/conversation", &source.conversation), ("/source/message", &source.message)]
-    {
+    for (pointer, text) in [
+        ("/source/account", &source.account),
+        ("/source/conversation", &source.conversation),
+        ("/source/message", &source.message),
+    ] {
         if text.as_ref().is_some_and(|text| !(1..=200).contains(&text.chars().count())) {
             errors.push(FieldError::new(pointer, "must have 1 to 200 characters"));
         }
     }
     // It becomes a link on a page: nothing but the web.
-    let is_link = |link: &String| link.len() <= 2000 && url::Url::parse(link).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    let is_link = |link: &String| {
+        link.len() <= 2000 && url::Url::parse(link).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+    };
     if source.link.as_ref().is_some_and(|link| !is_link(link)) {
-        errors.push(FieldError::new("/source/link", "must be an http or https address of at most 2000 characters"));
+        errors.push(FieldError::new(
+            "/source/link",
+            "must be an http or https address of at most 2000 characters",
+        ));
     }
 }
 
@@ -164,6 +188,7 @@ async fn create(
     ApiJson { value, raw }: ApiJson<CreateApproval>,
 ) -> ProblemResult<Response> {
     let tenant = caller.named_tenant(&value.tenant_id)?;
+    caller.require(can(&caller, Permission::ApprovalRequest, &Resource::of(tenant)))?;
     let mut tx = state.database.tenant_tx_in(caller.principal(), tenant).await?;
     let claimed = match idempotency.claim(&mut tx, &raw).await? {
         Claim::Replay(response) => return Ok(response),
@@ -198,7 +223,11 @@ struct ListQuery {
     get, path = "/approvals", operation_id = "listApprovals", tag = "approvals", params(ListQuery), security(("bearer" = [])),
     responses((status = 200, body = Page<Approval>), (status = "4XX", body = Problem, content_type = "application/problem+json"))
 )]
-async fn list(State(state): State<AppState>, caller: Caller, ApiQuery(query): ApiQuery<ListQuery>) -> ProblemResult<Json<Page<Approval>>> {
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiQuery(query): ApiQuery<ListQuery>,
+) -> ProblemResult<Json<Page<Approval>>> {
     let filter = ApprovalFilter {
         tenants: caller.tenants_to_read(query.tenant_id.as_deref(), Permission::ApprovalRead)?,
         status: query.status,
@@ -218,7 +247,11 @@ async fn list(State(state): State<AppState>, caller: Caller, ApiQuery(query): Ap
         (status = "4XX", body = Problem, content_type = "application/problem+json")
     )
 )]
-async fn show(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<ApprovalId>) -> ProblemResult<Response> {
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<ApprovalId>,
+) -> ProblemResult<Response> {
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     let approval = service::find(&mut tx, id).await.map_err(problem)?;
     Ok(shown(StatusCode::OK, approval))
@@ -263,12 +296,19 @@ async fn update(
 ) -> ProblemResult<Response> {
     let if_match = IfMatch::from_headers(&headers)?;
     if value.consultation.is_some() && value.status != NewStatus::Approved {
-        return Err(Problem::invalid(vec![FieldError::new("/consultation", "goes only with the status approved")]));
+        return Err(Problem::invalid(vec![FieldError::new(
+            "/consultation",
+            "goes only with the status approved",
+        )]));
     }
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     let decided = match value.status {
-        NewStatus::Approved => service::decide(&mut tx, id, Verdict::Approve, value.comment, value.consultation, &if_match).await,
-        NewStatus::Rejected => service::decide(&mut tx, id, Verdict::Reject, value.comment, None, &if_match).await,
+        NewStatus::Approved => {
+            service::decide(&mut tx, id, Verdict::Approve, value.comment, value.consultation, &if_match).await
+        }
+        NewStatus::Rejected => {
+            service::decide(&mut tx, id, Verdict::Reject, value.comment, None, &if_match).await
+        }
         NewStatus::Cancelled => service::cancel(&mut tx, id, value.comment, &if_match).await,
     };
     let approval = decided.map_err(problem)?;

@@ -4,7 +4,9 @@ use serde_json::json;
 
 use super::{
     jobs,
-    model::{Approval, ApprovalFilter, ApprovalStatus, MAX_COMMENT, NewApproval, Outcome, TransitionError, Verdict},
+    model::{
+        Approval, ApprovalFilter, ApprovalStatus, MAX_COMMENT, NewApproval, Outcome, TransitionError, Verdict,
+    },
     store::{self, Inserted},
 };
 use crate::{
@@ -54,7 +56,9 @@ fn decision_error(decision: Decision) -> Result<(), ApprovalError> {
         Decision::Allowed => Ok(()),
         Decision::Stranger => Err(ApprovalError::NotFound),
         Decision::OwnRequest => Err(ApprovalError::OwnRequest),
-        Decision::MissingPermission | Decision::NotOwnRequest | Decision::NotInvolved => Err(ApprovalError::Forbidden),
+        Decision::MissingPermission | Decision::NotOwnRequest | Decision::NotInvolved => {
+            Err(ApprovalError::Forbidden)
+        }
     }
 }
 
@@ -62,12 +66,21 @@ fn decision_error(decision: Decision) -> Result<(), ApprovalError> {
 ///
 /// # Errors
 /// [`ApprovalError`].
-pub async fn request(tx: &mut TenantTx, tenant: TenantId, new: NewApproval) -> Result<Approval, ApprovalError> {
+pub async fn request(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    new: NewApproval,
+) -> Result<Approval, ApprovalError> {
     let Actor::Principal(principal) = tx.actor().clone() else { return Err(ApprovalError::Forbidden) };
     decision_error(can(&principal, Permission::ApprovalRequest, &Resource::of(tenant)))?;
     tx.enter(tenant).await?;
-    let approval = match store::insert(tx, tenant, principal.id, new).await? {
+    let mut inserted = store::insert(tx, tenant, principal.id, new.clone()).await?;
+    if matches!(inserted, Inserted::DecidedMeanwhile) {
+        inserted = store::insert(tx, tenant, principal.id, new).await?;
+    }
+    let approval = match inserted {
         Inserted::Approval(approval) => *approval,
+        Inserted::DecidedMeanwhile => return Err(sqlx::Error::RowNotFound.into()),
         Inserted::NoDecider => return Err(ApprovalError::NoApprover),
         Inserted::AlreadyPending(id) => return Err(ApprovalError::AlreadyPending(id)),
     };
@@ -119,7 +132,12 @@ pub async fn decide(
 ///
 /// # Errors
 /// [`ApprovalError`].
-pub async fn cancel(tx: &mut TenantTx, id: ApprovalId, comment: Option<String>, if_match: &IfMatch) -> Result<Approval, ApprovalError> {
+pub async fn cancel(
+    tx: &mut TenantTx,
+    id: ApprovalId,
+    comment: Option<String>,
+    if_match: &IfMatch,
+) -> Result<Approval, ApprovalError> {
     let Actor::Principal(principal) = tx.actor().clone() else { return Err(ApprovalError::Forbidden) };
     let before = load_for_update(tx, &principal.tenants_with(Permission::ApprovalRead), id).await?;
     let resource = Resource { requested_by: Some(before.requested_by), ..Resource::of(before.tenant_id) };
@@ -131,7 +149,11 @@ pub async fn cancel(tx: &mut TenantTx, id: ApprovalId, comment: Option<String>, 
 }
 
 /// Expires an approval whose time is over; whether there was something to do.
-pub(super) async fn expire(tx: &mut TenantTx, tenant: TenantId, id: ApprovalId) -> Result<bool, ApprovalError> {
+pub(super) async fn expire(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    id: ApprovalId,
+) -> Result<bool, ApprovalError> {
     let before = match load_for_update(tx, &[tenant], id).await {
         Ok(before) => before,
         Err(ApprovalError::NotFound) => return Ok(false),
@@ -154,7 +176,11 @@ fn checked(comment: Option<String>) -> Result<Option<String>, ApprovalError> {
     }
 }
 
-async fn load_for_update(tx: &mut TenantTx, readable: &[TenantId], id: ApprovalId) -> Result<Approval, ApprovalError> {
+async fn load_for_update(
+    tx: &mut TenantTx,
+    readable: &[TenantId],
+    id: ApprovalId,
+) -> Result<Approval, ApprovalError> {
     let found = store::find(tx, readable, id).await?.ok_or(ApprovalError::NotFound)?;
     tx.enter(found.tenant_id).await?;
     if !store::lock(tx, found.tenant_id, id).await? {
@@ -164,7 +190,12 @@ async fn load_for_update(tx: &mut TenantTx, readable: &[TenantId], id: ApprovalI
     store::find(tx, &[found.tenant_id], id).await?.ok_or(ApprovalError::NotFound)
 }
 
-async fn change(tx: &mut TenantTx, before: &Approval, outcome: &Outcome, if_match: &IfMatch) -> Result<Approval, ApprovalError> {
+async fn change(
+    tx: &mut TenantTx,
+    before: &Approval,
+    outcome: &Outcome,
+    if_match: &IfMatch,
+) -> Result<Approval, ApprovalError> {
     let after = before.after(outcome, tx.now()).map_err(|error| match error {
         TransitionError::AlreadyDecided | TransitionError::NotYet => ApprovalError::AlreadyDecided,
         TransitionError::OwnRequest => ApprovalError::OwnRequest,
@@ -219,7 +250,11 @@ pub async fn page(tx: &mut TenantTx, filter: &ApprovalFilter) -> Result<Page<App
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn history_of_conversation(tx: &mut TenantTx, tenant: TenantId, conversation: ConversationId) -> Result<Vec<Approval>, sqlx::Error> {
+pub async fn history_of_conversation(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    conversation: ConversationId,
+) -> Result<Vec<Approval>, sqlx::Error> {
     store::of_conversation(tx, tenant, conversation).await
 }
 
@@ -227,15 +262,26 @@ pub async fn history_of_conversation(tx: &mut TenantTx, tenant: TenantId, conver
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn pending_of_conversation(tx: &mut TenantTx, tenant: TenantId, conversation: ConversationId) -> Result<Option<ApprovalId>, sqlx::Error> {
+pub async fn pending_of_conversation(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    conversation: ConversationId,
+) -> Result<Option<ApprovalId>, sqlx::Error> {
     let history = store::of_conversation(tx, tenant, conversation).await?;
-    Ok(history.into_iter().find(|approval| approval.status == ApprovalStatus::Pending).map(|approval| approval.id))
+    Ok(history
+        .into_iter()
+        .find(|approval| approval.status == ApprovalStatus::Pending)
+        .map(|approval| approval.id))
 }
 
 /// Whether somebody other than `requester` could decide in the tenant.
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn has_another_decider(tx: &mut TenantTx, tenant: TenantId, requester: UserId) -> Result<bool, sqlx::Error> {
+pub async fn has_another_decider(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    requester: UserId,
+) -> Result<bool, sqlx::Error> {
     store::has_another_decider(tx, tenant, requester).await
 }

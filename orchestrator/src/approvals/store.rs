@@ -74,6 +74,8 @@ impl From<Row> for Approval {
 pub(super) enum Inserted {
     /// Nobody but who requests could decide.
     NoDecider,
+    /// What was in the way is not any more.
+    DecidedMeanwhile,
     Approval(Box<Approval>),
     /// The conversation has this pending approval already.
     AlreadyPending(ApprovalId),
@@ -81,7 +83,12 @@ pub(super) enum Inserted {
 
 /// Inserts an approval where somebody else could decide it, and the conversation has no other that waits: in one statement,
 /// since both hold as a rule.
-pub(super) async fn insert(tx: &mut TenantTx, tenant: TenantId, requested_by: UserId, new: NewApproval) -> Result<Inserted, sqlx::Error> {
+pub(super) async fn insert(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    requested_by: UserId,
+    new: NewApproval,
+) -> Result<Inserted, sqlx::Error> {
     let (id, now) = (ApprovalId(tx.new_id()), tx.now());
     let source = new.source.as_ref();
     let inserted = sqlx::query!(
@@ -152,12 +159,16 @@ pub(super) async fn insert(tx: &mut TenantTx, tenant: TenantId, requested_by: Us
     )
     .fetch_optional(tx.connection())
     .await?;
-    // It may have been decided between the two statements; then the next try succeeds.
-    pending.map(Inserted::AlreadyPending).ok_or(sqlx::Error::RowNotFound)
+    // It may have been decided between the two statements; then another try succeeds.
+    Ok(pending.map_or(Inserted::DecidedMeanwhile, Inserted::AlreadyPending))
 }
 
 /// The approval with this id in one of `tenants`, locked where it is to be changed.
-pub(super) async fn find(tx: &mut TenantTx, tenants: &[TenantId], id: ApprovalId) -> Result<Option<Approval>, sqlx::Error> {
+pub(super) async fn find(
+    tx: &mut TenantTx,
+    tenants: &[TenantId],
+    id: ApprovalId,
+) -> Result<Option<Approval>, sqlx::Error> {
     let tenants: Vec<Uuid> = tenants.iter().map(|tenant| tenant.0).collect();
     let row = sqlx::query_as!(
         Row,
@@ -179,9 +190,13 @@ pub(super) async fn find(tx: &mut TenantTx, tenants: &[TenantId], id: ApprovalId
 
 /// Locks the approval, so that its next reading is the last word until this transaction ends.
 pub(super) async fn lock(tx: &mut TenantTx, tenant: TenantId, id: ApprovalId) -> Result<bool, sqlx::Error> {
-    let locked = sqlx::query!("SELECT version FROM approvals WHERE tenant_id = $1 AND id = $2 FOR UPDATE", tenant.0, id.0)
-        .fetch_optional(tx.connection())
-        .await?;
+    let locked = sqlx::query!(
+        "SELECT version FROM approvals WHERE tenant_id = $1 AND id = $2 FOR UPDATE",
+        tenant.0,
+        id.0
+    )
+    .fetch_optional(tx.connection())
+    .await?;
     Ok(locked.is_some())
 }
 
@@ -273,7 +288,11 @@ pub(super) async fn list(tx: &mut TenantTx, filter: &ApprovalFilter) -> Result<V
 }
 
 /// The approvals of a conversation, newest first, at most ten.
-pub(super) async fn of_conversation(tx: &mut TenantTx, tenant: TenantId, conversation: ConversationId) -> Result<Vec<Approval>, sqlx::Error> {
+pub(super) async fn of_conversation(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    conversation: ConversationId,
+) -> Result<Vec<Approval>, sqlx::Error> {
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT approvals.id, approvals.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by, requester.name AS "requested_by_name?",
@@ -294,7 +313,11 @@ pub(super) async fn of_conversation(tx: &mut TenantTx, tenant: TenantId, convers
 }
 
 /// Whether a person other than `requester` may decide in the tenant.
-pub(super) async fn has_another_decider(tx: &mut TenantTx, tenant: TenantId, requester: UserId) -> Result<bool, sqlx::Error> {
+pub(super) async fn has_another_decider(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    requester: UserId,
+) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT EXISTS (
                SELECT 1 FROM memberships
@@ -312,7 +335,11 @@ pub(super) async fn has_another_decider(tx: &mut TenantTx, tenant: TenantId, req
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn pending_counts(tx: &mut TenantTx, tenant: TenantId, user: UserId) -> Result<PendingCounts, sqlx::Error> {
+pub async fn pending_counts(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    user: UserId,
+) -> Result<PendingCounts, sqlx::Error> {
     let counts = sqlx::query!(
         r#"SELECT count(*) FILTER (WHERE requested_by <> $2) AS "of_others!", count(*) FILTER (WHERE requested_by = $2) AS "own!"
            FROM approvals WHERE tenant_id = $1 AND status = 'pending'"#,
@@ -321,14 +348,22 @@ pub async fn pending_counts(tx: &mut TenantTx, tenant: TenantId, user: UserId) -
     )
     .fetch_one(tx.connection())
     .await?;
-    Ok(PendingCounts { of_others: u64::try_from(counts.of_others).unwrap_or(0), own: u64::try_from(counts.own).unwrap_or(0) })
+    Ok(PendingCounts {
+        of_others: u64::try_from(counts.of_others).unwrap_or(0),
+        own: u64::try_from(counts.own).unwrap_or(0),
+    })
 }
 
 /// The pending approvals that somebody other than `user` requested, the most urgent and then the oldest first.
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn waiting_for(tx: &mut TenantTx, tenant: TenantId, user: UserId, limit: u32) -> Result<Vec<Approval>, sqlx::Error> {
+pub async fn waiting_for(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    user: UserId,
+    limit: u32,
+) -> Result<Vec<Approval>, sqlx::Error> {
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT approvals.id, approvals.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by, requester.name AS "requested_by_name?",
@@ -353,7 +388,11 @@ pub async fn waiting_for(tx: &mut TenantTx, tenant: TenantId, user: UserId, limi
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn decided_lately(tx: &mut TenantTx, tenant: TenantId, limit: u32) -> Result<Vec<Approval>, sqlx::Error> {
+pub async fn decided_lately(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    limit: u32,
+) -> Result<Vec<Approval>, sqlx::Error> {
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT approvals.id, approvals.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by, requester.name AS "requested_by_name?",
@@ -377,7 +416,11 @@ pub async fn decided_lately(tx: &mut TenantTx, tenant: TenantId, limit: u32) -> 
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn pending_among(tx: &mut TenantTx, tenant: TenantId, conversations: &[ConversationId]) -> Result<HashSet<ConversationId>, sqlx::Error> {
+pub async fn pending_among(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    conversations: &[ConversationId],
+) -> Result<HashSet<ConversationId>, sqlx::Error> {
     let ids: Vec<Uuid> = conversations.iter().map(|id| id.0).collect();
     let found = sqlx::query_scalar!(
         r#"SELECT conversation_id AS "id!: ConversationId" FROM approvals WHERE tenant_id = $1 AND status = 'pending' AND conversation_id = ANY ($2)"#,
@@ -393,10 +436,18 @@ pub async fn pending_among(tx: &mut TenantTx, tenant: TenantId, conversations: &
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn titles(tx: &mut TenantTx, tenant: TenantId, approvals: &[ApprovalId]) -> Result<HashMap<ApprovalId, String>, sqlx::Error> {
+pub async fn titles(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    approvals: &[ApprovalId],
+) -> Result<HashMap<ApprovalId, String>, sqlx::Error> {
     let ids: Vec<Uuid> = approvals.iter().map(|id| id.0).collect();
-    let rows = sqlx::query!(r#"SELECT id AS "id: ApprovalId", title FROM approvals WHERE tenant_id = $1 AND id = ANY ($2)"#, tenant.0, &ids)
-        .fetch_all(tx.connection())
-        .await?;
+    let rows = sqlx::query!(
+        r#"SELECT id AS "id: ApprovalId", title FROM approvals WHERE tenant_id = $1 AND id = ANY ($2)"#,
+        tenant.0,
+        &ids
+    )
+    .fetch_all(tx.connection())
+    .await?;
     Ok(rows.into_iter().map(|row| (row.id, row.title)).collect())
 }

@@ -1,4 +1,9 @@
-use axum::{Json, extract::State, http::{HeaderValue, StatusCode, header}, response::{IntoResponse as _, Response}};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
 use serde_json::Value;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -32,14 +37,22 @@ pub fn router() -> OpenApiRouter<AppState> {
     get, path = "/audit", operation_id = "listAudit", tag = "audit", params(AuditQuery), security(("bearer" = [])),
     responses((status = 200, body = Page<AuditEntry>), (status = "4XX", body = Problem, content_type = "application/problem+json"))
 )]
-async fn list(State(state): State<AppState>, caller: Caller, ApiQuery(query): ApiQuery<AuditQuery>) -> ProblemResult<Json<Page<AuditEntry>>> {
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiQuery(query): ApiQuery<AuditQuery>,
+) -> ProblemResult<Json<Page<AuditEntry>>> {
     let tenants = caller.tenants_to_read(query.tenant_id.as_deref(), Permission::AuditRead)?;
     let filter = filter(tenants, query, None)?;
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     Ok(Json(page(&mut tx, &filter).await?))
 }
 
-fn filter(tenants: Vec<TenantId>, query: AuditQuery, resource: Option<(String, String)>) -> Result<AuditFilter, Problem> {
+fn filter(
+    tenants: Vec<TenantId>,
+    query: AuditQuery,
+    resource: Option<(String, String)>,
+) -> Result<AuditFilter, Problem> {
     let mut errors = Vec::new();
     check_time("?from", query.from, &mut errors);
     check_time("?to", query.to, &mut errors);
@@ -87,7 +100,12 @@ async fn list_resource(
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     let page = page(&mut tx, &filter).await?;
     // A thing that has no entry in any tenant of the caller is unknown to it.
-    if page.items.is_empty() && filter.before.is_none() {
+    let whole = filter.before.is_none()
+        && filter.action.is_none()
+        && filter.user.is_none()
+        && filter.from.is_none()
+        && filter.to.is_none();
+    if page.items.is_empty() && whole {
         return Err(Problem::not_found());
     }
     Ok(Json(page))
@@ -98,7 +116,12 @@ async fn list_resource(
     post, path = "/audit", operation_id = "appendAudit", tag = "audit", request_body = AppendEntry, security(("bearer" = [])),
     responses((status = 201, body = AuditEntry), (status = "4XX", body = Problem, content_type = "application/problem+json"))
 )]
-async fn append(State(state): State<AppState>, caller: Caller, idempotency: Idempotency, ApiJson { value, raw }: ApiJson<AppendEntry>) -> ProblemResult<Response> {
+async fn append(
+    State(state): State<AppState>,
+    caller: Caller,
+    idempotency: Idempotency,
+    ApiJson { value, raw }: ApiJson<AppendEntry>,
+) -> ProblemResult<Response> {
     let tenant = caller.named_tenant(&value.tenant_id)?;
     caller.require(can(&caller, Permission::AuditAppend, &Resource::of(tenant)))?;
     validate(&value)?;
@@ -134,7 +157,8 @@ async fn append(State(state): State<AppState>, caller: Caller, idempotency: Idem
         &entry.metadata,
     )
     .await?;
-    let location = format!("/api/v1/audit/resource/{}/{}", encode(&entry.resource), encode(&entry.resource_id));
+    let location =
+        format!("/api/v1/audit/resource/{}/{}", encode(&entry.resource), encode(&entry.resource_id));
     let mut response = (StatusCode::CREATED, Json(entry)).into_response();
     if let Ok(location) = HeaderValue::from_str(&location) {
         response.headers_mut().insert(header::LOCATION, location);
@@ -150,15 +174,20 @@ fn encode(segment: &str) -> String {
 
 fn validate(entry: &AppendEntry) -> Result<(), Problem> {
     let mut errors = Vec::new();
-    for (pointer, text, most) in
-        [("/action", &entry.action, 100), ("/resource", &entry.resource, 100), ("/resourceId", &entry.resource_id, 200)]
-    {
+    for (pointer, text, most) in [
+        ("/action", &entry.action, 100),
+        ("/resource", &entry.resource, 100),
+        ("/resourceId", &entry.resource_id, 200),
+    ] {
         if !(1..=most).contains(&text.chars().count()) {
             errors.push(FieldError::new(pointer, format!("must have 1 to {most} characters")));
         }
     }
-    for (pointer, values) in [("/oldValues", &entry.old_values), ("/newValues", &entry.new_values), ("/metadata", &entry.metadata)] {
-        let length = values.as_ref().and_then(|values| serde_json::to_vec(values).ok()).map_or(0, |bytes| bytes.len());
+    for (pointer, values) in
+        [("/oldValues", &entry.old_values), ("/newValues", &entry.new_values), ("/metadata", &entry.metadata)]
+    {
+        let length =
+            values.as_ref().and_then(|values| serde_json::to_vec(values).ok()).map_or(0, |bytes| bytes.len());
         if length > MAX_VALUES_BYTES {
             errors.push(FieldError::new(pointer, "must be at most 16 KiB"));
         }

@@ -1,6 +1,8 @@
 //! Access tokens on the API (RFC 6750, RFC 9068): algorithms by allow-list, the exact issuer, our audience, the type, the
 //! times. What a token says of groups or roles is not read: the mirror of Keycloak decides.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
@@ -9,7 +11,8 @@ use super::keys::{Keys, Provider};
 use crate::ids::UserId;
 
 /// The signatures that are accepted. No HMAC: its key would be public. No `none`.
-pub const ALGORITHMS: [Algorithm; 4] = [Algorithm::RS256, Algorithm::ES256, Algorithm::PS256, Algorithm::EdDSA];
+pub const ALGORITHMS: [Algorithm; 4] =
+    [Algorithm::RS256, Algorithm::ES256, Algorithm::PS256, Algorithm::EdDSA];
 /// How far Keycloak's clock and ours may be apart, in seconds.
 pub const SKEW_SECONDS: i64 = 60;
 /// A token larger than this is refused unread.
@@ -40,6 +43,13 @@ pub struct AccessClaims {
     azp: Option<String>,
 }
 
+impl AccessClaims {
+    /// When the token ends, in seconds since 1970.
+    pub fn expires_at(&self) -> i64 {
+        self.exp
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Audience {
@@ -60,7 +70,13 @@ impl Audience {
 ///
 /// # Errors
 /// [`TokenError`].
-pub async fn verify(keys: &Keys, issuer: &str, audience: &str, now: DateTime<Utc>, token: &str) -> Result<AccessClaims, TokenError> {
+pub async fn verify(
+    keys: &Arc<Keys>,
+    issuer: &str,
+    audience: &str,
+    now: DateTime<Utc>,
+    token: &str,
+) -> Result<AccessClaims, TokenError> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenError::Refused("too long"));
     }
@@ -68,7 +84,11 @@ pub async fn verify(keys: &Keys, issuer: &str, audience: &str, now: DateTime<Utc
     if !ALGORITHMS.contains(&header.alg) {
         return Err(TokenError::Refused("algorithm"));
     }
-    if !header.typ.as_deref().is_none_or(|typ| typ.eq_ignore_ascii_case("JWT") || typ.eq_ignore_ascii_case("at+jwt")) {
+    if !header
+        .typ
+        .as_deref()
+        .is_none_or(|typ| typ.eq_ignore_ascii_case("JWT") || typ.eq_ignore_ascii_case("at+jwt"))
+    {
         return Err(TokenError::Refused("header type"));
     }
     // The id only selects among the keys that we fetched; nothing in the token leads to a fetch from elsewhere.
@@ -87,7 +107,8 @@ pub async fn verify(keys: &Keys, issuer: &str, audience: &str, now: DateTime<Utc
         "authorised party"
     } else if claims.exp <= now - skew {
         "expired"
-    } else if claims.nbf.is_some_and(|nbf| nbf > now + skew) || claims.iat.is_some_and(|iat| iat > now + skew) {
+    } else if claims.nbf.is_some_and(|nbf| nbf > now + skew) || claims.iat.is_some_and(|iat| iat > now + skew)
+    {
         "not yet valid"
     } else {
         return Ok(claims);
@@ -95,7 +116,12 @@ pub async fn verify(keys: &Keys, issuer: &str, audience: &str, now: DateTime<Utc
     Err(TokenError::Refused(refused))
 }
 
-fn verify_signature<T: serde::de::DeserializeOwned>(provider: &Provider, algorithm: Algorithm, key_id: &str, token: &str) -> Result<T, TokenError> {
+fn verify_signature<T: serde::de::DeserializeOwned>(
+    provider: &Provider,
+    algorithm: Algorithm,
+    key_id: &str,
+    token: &str,
+) -> Result<T, TokenError> {
     let key = provider.key(key_id).ok_or(TokenError::Refused("unknown key"))?;
     // A key says what it is for: an RSA key for RS256 doesn't verify anything else.
     let fits = key.common.key_algorithm.is_none_or(|of_key| of_key.to_string() == format!("{algorithm:?}"));
@@ -108,5 +134,7 @@ fn verify_signature<T: serde::de::DeserializeOwned>(provider: &Provider, algorit
     validation.validate_exp = false;
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
-    jsonwebtoken::decode::<T>(token, &decoding, &validation).map(|data| data.claims).map_err(|_| TokenError::Refused("signature"))
+    jsonwebtoken::decode::<T>(token, &decoding, &validation)
+        .map(|data| data.claims)
+        .map_err(|_| TokenError::Refused("signature"))
 }

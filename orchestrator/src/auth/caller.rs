@@ -1,9 +1,10 @@
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
     extract::FromRequestParts,
     http::{header, request::Parts},
 };
+use chrono::{DateTime, Utc};
 
 use super::{
     bearer::{self, TokenError},
@@ -14,24 +15,34 @@ use crate::{app::AppState, http::Problem, ids::TenantId};
 
 /// Who calls the API, proven by an access token.
 #[derive(Debug, Clone)]
-pub struct Caller(Arc<Principal>);
+pub struct Caller {
+    principal: Arc<Principal>,
+    /// When the proof of who calls ends, in seconds since 1970.
+    expires_at: Option<i64>,
+}
 
 impl Deref for Caller {
     type Target = Principal;
 
     fn deref(&self) -> &Principal {
-        &self.0
+        &self.principal
     }
 }
 
 impl Caller {
     pub(super) fn new(principal: Arc<Principal>) -> Self {
-        Self(principal)
+        Self { principal, expires_at: None }
     }
 
     /// The principal, for a transaction.
     pub fn principal(&self) -> Arc<Principal> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.principal)
+    }
+
+    /// For how long the access token is still good; without end where there is a session instead.
+    pub fn valid_for(&self, now: DateTime<Utc>) -> Option<Duration> {
+        let left = self.expires_at? + bearer::SKEW_SECONDS - now.timestamp();
+        Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
     }
 
     /// The tenant that a request names by UUID or path.
@@ -39,15 +50,19 @@ impl Caller {
     /// # Errors
     /// 404 where it is unknown or the caller isn't in it: the same answer for both.
     pub fn named_tenant(&self, named: &str) -> Result<TenantId, Problem> {
-        self.0.tenant(named).map(|tenant| tenant.id).ok_or_else(Problem::not_found)
+        self.principal.tenant(named).map(|tenant| tenant.id).ok_or_else(Problem::not_found)
     }
 
     /// The tenants that a list reads: the named one, or all in which the caller may.
     ///
     /// # Errors
     /// 404 for a foreign tenant, 403 where the caller is in the tenant and may not.
-    pub fn tenants_to_read(&self, named: Option<&str>, permission: Permission) -> Result<Vec<TenantId>, Problem> {
-        let readable = self.0.tenants_with(permission);
+    pub fn tenants_to_read(
+        &self,
+        named: Option<&str>,
+        permission: Permission,
+    ) -> Result<Vec<TenantId>, Problem> {
+        let readable = self.principal.tenants_with(permission);
         let Some(named) = named else { return Ok(readable) };
         let tenant = self.named_tenant(named)?;
         if readable.contains(&tenant) { Ok(vec![tenant]) } else { Err(Problem::forbidden()) }
@@ -61,7 +76,10 @@ impl Caller {
         match decision {
             Decision::Allowed => Ok(()),
             Decision::Stranger => Err(Problem::not_found()),
-            Decision::MissingPermission | Decision::OwnRequest | Decision::NotOwnRequest | Decision::NotInvolved => Err(Problem::forbidden()),
+            Decision::MissingPermission
+            | Decision::OwnRequest
+            | Decision::NotOwnRequest
+            | Decision::NotInvolved => Err(Problem::forbidden()),
         }
     }
 }
@@ -73,18 +91,24 @@ impl FromRequestParts<AppState> for Caller {
         let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return Err(Problem::unauthorised()) };
         let token = value.to_str().ok().and_then(bearer_token).ok_or_else(Problem::unauthorised)?;
-        let claims = bearer::verify(&state.keys, &state.issuer, &state.config.keycloak.audience, state.clock.now(), token)
-            .await
-            .map_err(|error| match error {
-                TokenError::Refused(reason) => {
-                    tracing::debug!(reason, "an access token was refused");
-                    metrics::counter!("chancery_tokens_refused_total", "reason" => reason).increment(1);
-                    Problem::unauthorised()
-                }
-                error @ TokenError::Unavailable(_) => Problem::unavailable(&error),
-            })?;
+        let claims = bearer::verify(
+            &state.keys,
+            &state.issuer,
+            &state.config.keycloak.audience,
+            state.clock.now(),
+            token,
+        )
+        .await
+        .map_err(|error| match error {
+            TokenError::Refused(reason) => {
+                tracing::debug!(reason, "an access token was refused");
+                metrics::counter!("chancery_tokens_refused_total", "reason" => reason).increment(1);
+                Problem::unauthorised()
+            }
+            error @ TokenError::Unavailable(_) => Problem::unavailable(&error),
+        })?;
         match state.directory.principal(claims.sub).await {
-            Ok(principal) => Ok(Self(principal)),
+            Ok(principal) => Ok(Self { principal, expires_at: Some(claims.expires_at()) }),
             Err(PrincipalError::Unknown) => Err(Problem::unauthorised()),
             Err(error @ PrincipalError::Unavailable(_)) => Err(Problem::unavailable(&error)),
         }

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use connector_core::ConnectorError;
+use connector_core::{ConnectorError, ErrorKind};
 use connector_keycloak::{ProviderMetadata, discover, jwks};
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
 use tokio::sync::{Mutex, RwLock};
@@ -51,15 +51,20 @@ impl Keys {
         Self { issuer, clock, current: RwLock::new(None), fetching: Mutex::new(None) }
     }
 
-    /// What is known, fetched where nothing is, or renewed where it is old; what was known stays where Keycloak is down.
+    /// What is known, fetched where nothing is. What is old is renewed beside the request, which doesn't wait for it.
     ///
     /// # Errors
     /// Where nothing is known and Keycloak doesn't answer.
-    pub async fn provider(&self) -> Result<Arc<Provider>, ConnectorError> {
+    pub async fn provider(self: &Arc<Self>) -> Result<Arc<Provider>, ConnectorError> {
         let current = self.current.read().await.clone();
         match current {
-            Some(provider) if self.clock.now() - provider.fetched_at < FRESH => Ok(provider),
-            Some(provider) => Ok(self.fetch(Some(&provider)).await.unwrap_or(provider)),
+            Some(provider) => {
+                if self.clock.now() - provider.fetched_at >= FRESH {
+                    let keys = Arc::clone(self);
+                    tokio::spawn(async move { keys.fetch_unless_busy().await });
+                }
+                Ok(provider)
+            }
             None => self.fetch(None).await,
         }
     }
@@ -68,7 +73,7 @@ impl Keys {
     ///
     /// # Errors
     /// Where nothing is known and Keycloak doesn't answer.
-    pub async fn provider_with(&self, key_id: &str) -> Result<Arc<Provider>, ConnectorError> {
+    pub async fn provider_with(self: &Arc<Self>, key_id: &str) -> Result<Arc<Provider>, ConnectorError> {
         let provider = self.provider().await?;
         if provider.key(key_id).is_some() {
             return Ok(provider);
@@ -76,20 +81,50 @@ impl Keys {
         Ok(self.fetch(Some(&provider)).await.unwrap_or(provider))
     }
 
+    async fn fetch_unless_busy(&self) {
+        let Ok(mut last_try) = self.fetching.try_lock() else { return };
+        if last_try.is_some_and(|at| self.clock.now() - at < APART) {
+            return;
+        }
+        let result = self.fetch_now().await;
+        *last_try = Some(self.clock.now());
+        if let Err(error) = result {
+            tracing::warn!(%error, "Keycloak's keys could not be renewed; the known ones stay");
+        }
+    }
+
     /// Fetches, but for whoever else is fetching or has just done so.
     async fn fetch(&self, known: Option<&Arc<Provider>>) -> Result<Arc<Provider>, ConnectorError> {
         let mut last_try = self.fetching.lock().await;
-        if let Some(current) = self.current.read().await.clone() {
-            let newer = known.is_none_or(|known| known.fetched_at != current.fetched_at);
-            let too_soon = last_try.is_some_and(|at| self.clock.now() - at < APART);
-            if newer || too_soon {
+        let too_soon = last_try.is_some_and(|at| self.clock.now() - at < APART);
+        match self.current.read().await.clone() {
+            Some(current) if too_soon || known.is_none_or(|known| known.fetched_at != current.fetched_at) => {
                 return Ok(current);
             }
+            None if too_soon => {
+                return Err(ConnectorError::new(
+                    ErrorKind::Transient,
+                    "keycloak",
+                    "did not answer a moment ago",
+                ));
+            }
+            _ => {}
         }
+        let result = self.fetch_now().await;
+        // The time when it ended: whoever waited meanwhile doesn't try again at once.
         *last_try = Some(self.clock.now());
+        result
+    }
+
+    async fn fetch_now(&self) -> Result<Arc<Provider>, ConnectorError> {
         let metadata = discover(&self.issuer).await?;
         let raw_keys = jwks(&metadata.jwks_uri).await?;
-        let provider = Arc::new(Provider { keys: signing_keys(&raw_keys), metadata, raw_keys, fetched_at: self.clock.now() });
+        let provider = Arc::new(Provider {
+            keys: signing_keys(&raw_keys),
+            metadata,
+            raw_keys,
+            fetched_at: self.clock.now(),
+        });
         *self.current.write().await = Some(Arc::clone(&provider));
         Ok(provider)
     }

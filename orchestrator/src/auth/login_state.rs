@@ -32,7 +32,9 @@ fn name(state: &str) -> String {
 impl LoginState {
     pub fn to_cookie(&self, key: &MasterKey, ids: &SharedIds) -> Option<Cookie<'static>> {
         let sealed = key.seal(&**ids, PURPOSE, &serde_json::to_vec(self).ok()?).ok()?;
-        let cookie = session::cookie(&name(&self.state), URL_SAFE_NO_PAD.encode(sealed));
+        let mut cookie = session::cookie(&name(&self.state), URL_SAFE_NO_PAD.encode(sealed));
+        // The browser forgets a sign-in that nobody came back from.
+        cookie.set_max_age(time::Duration::seconds(LIFETIME.num_seconds()));
         Some(cookie)
     }
 

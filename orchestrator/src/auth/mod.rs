@@ -18,5 +18,7 @@ mod visitor;
 
 pub use caller::Caller;
 pub use policy::{Decision, Permission, Resource, Role, can};
-pub use principal::{Grant, Principal, PrincipalError, PrincipalKind, PrincipalSource, TenantKind, TenantRef};
+pub use principal::{
+    Grant, Principal, PrincipalError, PrincipalKind, PrincipalSource, TenantKind, TenantRef,
+};
 pub use visitor::Visitor;

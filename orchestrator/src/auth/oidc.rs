@@ -6,8 +6,8 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 use openidconnect::{
-    AuthorizationCode, ClientId, ClientSecret, HttpRequest, HttpResponse, IssuerUrl, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl,
-    TokenResponse as _, TokenUrl,
+    AuthorizationCode, ClientId, ClientSecret, HttpRequest, HttpResponse, IssuerUrl, Nonce,
+    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, TokenResponse as _, TokenUrl,
     core::{CoreClient, CoreJsonWebKeySet, CoreJwsSigningAlgorithm},
 };
 use secrecy::ExposeSecret as _;
@@ -94,14 +94,34 @@ impl OpenIdClient {
     ///
     /// # Errors
     /// Where the TLS back end can't be set up.
-    pub fn new(config: &KeycloakConfig, keys: Arc<Keys>, clock: SharedClock, ids: SharedIds) -> Result<Self, reqwest::Error> {
-        let http =
-            reqwest::Client::builder().timeout(super::keys::DEADLINE).redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
-        Ok(Self { keys, client_id: config.client_id.clone(), client_secret: config.client_secret.clone(), http, clock, ids })
+    pub fn new(
+        config: &KeycloakConfig,
+        keys: Arc<Keys>,
+        clock: SharedClock,
+        ids: SharedIds,
+    ) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .timeout(super::keys::DEADLINE)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        Ok(Self {
+            keys,
+            client_id: config.client_id.clone(),
+            client_secret: config.client_secret.clone(),
+            http,
+            clock,
+            ids,
+        })
     }
 
     /// Leaves for Keycloak.
-    pub(super) async fn depart(&self, redirect_uri: String, return_to: String, login_hint: Option<String>) -> Result<Departure, SignInError> {
+    pub(super) async fn depart(
+        &self,
+        redirect_uri: String,
+        return_to: String,
+        login_hint: Option<String>,
+    ) -> Result<Departure, SignInError> {
         let provider = self.provider().await?;
         let (state, nonce, verifier) = (self.random(), self.random(), PkceCodeVerifier::new(self.random()));
         let challenge = PkceCodeChallenge::from_code_verifier_sha256(&verifier);
@@ -119,12 +139,24 @@ impl OpenIdClient {
             url.query_pairs_mut().append_pair("login_hint", &hint);
         }
         let begun_at = self.clock.now();
-        let state = LoginState { state, nonce, pkce_verifier: verifier.secret().clone(), redirect_uri, return_to, begun_at };
+        let state = LoginState {
+            state,
+            nonce,
+            pkce_verifier: verifier.secret().clone(),
+            redirect_uri,
+            return_to,
+            begun_at,
+        };
         Ok(Departure { url, state })
     }
 
     /// Comes back from Keycloak with a code.
-    pub(super) async fn arrive(&self, login: &LoginState, code: String, issuer: Option<&str>) -> Result<SignedIn, SignInError> {
+    pub(super) async fn arrive(
+        &self,
+        login: &LoginState,
+        code: String,
+        issuer: Option<&str>,
+    ) -> Result<SignedIn, SignInError> {
         let provider = self.provider().await?;
         if issuer.is_some_and(|issuer| issuer != provider.metadata.issuer) {
             return Err(SignInError::Refused("the answer is from another issuer".to_owned()));
@@ -141,8 +173,12 @@ impl OpenIdClient {
             .request_async(&http)
             .await
             .map_err(|error| match error {
-                openidconnect::RequestTokenError::Request(source) => SignInError::Unavailable(Box::new(source)),
-                openidconnect::RequestTokenError::ServerResponse(response) => SignInError::Refused(response.error().to_string()),
+                openidconnect::RequestTokenError::Request(source) => {
+                    SignInError::Unavailable(Box::new(source))
+                }
+                openidconnect::RequestTokenError::ServerResponse(response) => {
+                    SignInError::Refused(response.error().to_string())
+                }
                 error => SignInError::Refused(error.to_string()),
             })?;
         let id_token = answer.id_token().ok_or_else(|| refused("there is no ID token"))?.to_string();
@@ -150,10 +186,19 @@ impl OpenIdClient {
     }
 
     /// Checks an ID token: signature, algorithm, issuer, audience, times and nonce by the library, then what is Keycloak's.
-    async fn verify(&self, provider: Arc<Provider>, id_token: &str, nonce: &str) -> Result<SignedIn, SignInError> {
+    async fn verify(
+        &self,
+        provider: Arc<Provider>,
+        id_token: &str,
+        nonce: &str,
+    ) -> Result<SignedIn, SignInError> {
         // A rotation may have happened since the keys were fetched.
         let provider = match jsonwebtoken::decode_header(id_token).ok().and_then(|header| header.kid) {
-            Some(key_id) => self.keys.provider_with(&key_id).await.map_err(|error| SignInError::Unavailable(Box::new(error)))?,
+            Some(key_id) => self
+                .keys
+                .provider_with(&key_id)
+                .await
+                .map_err(|error| SignInError::Unavailable(Box::new(error)))?,
             None => provider,
         };
         let now = self.clock.now();
@@ -169,12 +214,16 @@ impl OpenIdClient {
             ])
             // The library knows no skew: it gets a time that is a little earlier.
             .set_time_fn(move || now - skew)
-            .set_issue_time_verifier_fn(move |issued| if issued <= now + skew { Ok(()) } else { Err("issued in the future".to_owned()) });
+            .set_issue_time_verifier_fn(move |issued| {
+                if issued <= now + skew { Ok(()) } else { Err("issued in the future".to_owned()) }
+            });
         let token: openidconnect::core::CoreIdToken = id_token.parse().map_err(refused)?;
         token.claims(&verifier, &Nonce::new(nonce.to_owned())).map_err(refused)?;
         // The signature covers the payload, so it can be read as it is.
         let payload = id_token.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
-        let claims: KeycloakClaims = payload.and_then(|payload| serde_json::from_slice(&payload).ok()).ok_or_else(|| refused("claims"))?;
+        let claims: KeycloakClaims = payload
+            .and_then(|payload| serde_json::from_slice(&payload).ok())
+            .ok_or_else(|| refused("claims"))?;
         if claims.typ.as_deref().is_some_and(|typ| typ != "ID") {
             return Err(refused("the token is not an ID token"));
         }
@@ -185,7 +234,11 @@ impl OpenIdClient {
     }
 
     /// Where to go to sign out of Keycloak too (OpenID Connect RP-Initiated Logout 1.0).
-    pub(super) async fn end_session_url(&self, id_token: &str, back_to: &str) -> Result<url::Url, SignInError> {
+    pub(super) async fn end_session_url(
+        &self,
+        id_token: &str,
+        back_to: &str,
+    ) -> Result<url::Url, SignInError> {
         let provider = self.provider().await?;
         let mut url = provider.metadata.end_session_endpoint.clone();
         url.query_pairs_mut()

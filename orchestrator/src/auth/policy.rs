@@ -8,7 +8,9 @@ use crate::ids::{TenantId, UserId};
 
 /// A role in a tenant. Keycloak's sub-groups give them: `owners` gives `owner`, and so on; belonging to the group at all
 /// gives `member`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Belongs to the tenant.
@@ -69,9 +71,15 @@ impl Role {
         use Role as R;
         match permission {
             P::TenantRead | P::ConsultationJoin => true,
-            P::ConversationRead | P::ConsultationRead => matches!(self, R::Viewer | R::Agent | R::Manager | R::Approver | R::Owner),
-            P::ApprovalRead => matches!(self, R::Viewer | R::Agent | R::Manager | R::Approver | R::Owner | R::Auditor),
-            P::ApprovalRequest | P::ApprovalCancel | P::AuditAppend => matches!(self, R::Agent | R::Manager | R::Approver | R::Owner),
+            P::ConversationRead | P::ConsultationRead => {
+                matches!(self, R::Viewer | R::Agent | R::Manager | R::Approver | R::Owner)
+            }
+            P::ApprovalRead => {
+                matches!(self, R::Viewer | R::Agent | R::Manager | R::Approver | R::Owner | R::Auditor)
+            }
+            P::ApprovalRequest | P::ApprovalCancel | P::AuditAppend => {
+                matches!(self, R::Agent | R::Manager | R::Approver | R::Owner)
+            }
             P::ApprovalDecide => matches!(self, R::Approver | R::Owner),
             P::ConsultationHost => matches!(self, R::Manager | R::Approver | R::Owner),
             P::AuditRead => matches!(self, R::Approver | R::Owner | R::Auditor),
@@ -152,7 +160,9 @@ impl Permission {
     /// Decisions are people's; entries from outside are machines'.
     fn is_for(self, kind: PrincipalKind) -> bool {
         match self {
-            Self::ApprovalDecide | Self::ConsultationHost | Self::ConsultationJoin => kind == PrincipalKind::Person,
+            Self::ApprovalDecide | Self::ConsultationHost | Self::ConsultationJoin => {
+                kind == PrincipalKind::Person
+            }
             Self::AuditAppend => kind == PrincipalKind::Service,
             _ => true,
         }
@@ -209,7 +219,11 @@ pub fn can(actor: &Principal, permission: Permission, resource: &Resource<'_>) -
     }
     match permission {
         Permission::ApprovalDecide if resource.requested_by == Some(actor.id) => Decision::OwnRequest,
-        Permission::ApprovalCancel if resource.requested_by.is_some_and(|requester| requester != actor.id) => Decision::NotOwnRequest,
+        Permission::ApprovalCancel
+            if resource.requested_by.is_some_and(|requester| requester != actor.id) =>
+        {
+            Decision::NotOwnRequest
+        }
         Permission::ConsultationJoin if !resource.involved.contains(&actor.id) => Decision::NotInvolved,
         _ => Decision::Allowed,
     }
@@ -229,7 +243,12 @@ mod tests {
     const OTHER: UserId = UserId(Uuid::from_u128(3));
 
     fn actor(kind: PrincipalKind, roles: &[Role]) -> Principal {
-        let tenant = TenantRef { id: TENANT, kind: TenantKind::Organization, path: "/organizations/acme".into(), name: "Acme".into() };
+        let tenant = TenantRef {
+            id: TENANT,
+            kind: TenantKind::Organization,
+            path: "/organizations/acme".into(),
+            name: "Acme".into(),
+        };
         Principal {
             id: ME,
             username: "me".into(),
@@ -296,7 +315,10 @@ mod tests {
     fn machines_do_not_decide_and_people_do_not_write_the_trail_from_outside() {
         let machine = actor(PrincipalKind::Service, &[Role::Owner]);
         let person = actor(PrincipalKind::Person, &[Role::Owner]);
-        assert_eq!(can(&machine, Permission::ApprovalDecide, &Resource::of(TENANT)), Decision::MissingPermission);
+        assert_eq!(
+            can(&machine, Permission::ApprovalDecide, &Resource::of(TENANT)),
+            Decision::MissingPermission
+        );
         assert_eq!(can(&machine, Permission::AuditAppend, &Resource::of(TENANT)), Decision::Allowed);
         assert_eq!(can(&person, Permission::AuditAppend, &Resource::of(TENANT)), Decision::MissingPermission);
     }
@@ -304,6 +326,10 @@ mod tests {
     #[test]
     fn names_lead_back_to_what_they_name() {
         assert!(Role::ALL.into_iter().all(|role| Role::from_name(role.as_str()) == Some(role)));
-        assert!(Permission::ALL.into_iter().all(|permission| Permission::from_name(permission.as_str()) == Some(permission)));
+        assert!(
+            Permission::ALL
+                .into_iter()
+                .all(|permission| Permission::from_name(permission.as_str()) == Some(permission))
+        );
     }
 }

@@ -108,7 +108,10 @@ impl Principal {
     /// The tenant that a request names by UUID or by path, if the principal is in it.
     pub fn tenant(&self, named: &str) -> Option<&TenantRef> {
         let id = named.parse::<TenantId>().ok();
-        self.grants.iter().map(|grant| &grant.tenant).find(|tenant| Some(tenant.id) == id || tenant.path == named)
+        self.grants
+            .iter()
+            .map(|grant| &grant.tenant)
+            .find(|tenant| Some(tenant.id) == id || tenant.path == named)
     }
 
     /// The ids of all its tenants.

@@ -70,29 +70,31 @@ impl Sessions {
         let mut id = [0; 32];
         self.ids.fill(&mut id);
         let now = self.clock.now();
-        let session = Session { user, keycloak_session, id_token, last_tenant: None, created_at: now, used_at: now };
+        let session =
+            Session { user, keycloak_session, id_token, last_tenant: None, created_at: now, used_at: now };
         let mut sessions = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= MOST_SESSIONS {
             sessions.retain(|_, session| self.is_alive(session, now));
         }
-        if sessions.len() >= MOST_SESSIONS {
-            if let Some(oldest) = sessions.iter().min_by_key(|(_, session)| session.used_at).map(|(key, _)| *key) {
-                sessions.remove(&oldest);
-            }
+        if sessions.len() >= MOST_SESSIONS
+            && let Some(oldest) =
+                sessions.iter().min_by_key(|(_, session)| session.used_at).map(|(key, _)| *key)
+        {
+            sessions.remove(&oldest);
         }
         sessions.insert(key_of(&id), session);
         cookie(COOKIE, URL_SAFE_NO_PAD.encode(id))
     }
 
-    /// The session that a request's cookie leads to, and marks it as used.
-    pub fn find(&self, headers: &HeaderMap) -> Option<(SessionKey, Session)> {
+    /// The session that a request's cookie leads to; `used` keeps it from going idle.
+    pub fn find(&self, headers: &HeaderMap, used: bool) -> Option<(SessionKey, Session)> {
         let jar = CookieJar::from_headers(headers);
         let id = URL_SAFE_NO_PAD.decode(jar.get(COOKIE)?.value()).ok()?;
         if id.len() != 32 {
             return None;
         }
         let key = key_of(&id);
-        self.touch(key, true).map(|session| (key, session))
+        self.touch(key, used).map(|session| (key, session))
     }
 
     /// The session as it is now, if it is alive; `used` keeps it from going idle.
@@ -138,7 +140,12 @@ fn key_of(id: &[u8]) -> SessionKey {
 
 /// A cookie of ours: for this host only, never for scripts, not sent along from other sites but by a link.
 pub fn cookie(name: &str, value: String) -> Cookie<'static> {
-    Cookie::build((name.to_owned(), value)).path("/").secure(true).http_only(true).same_site(SameSite::Lax).build()
+    Cookie::build((name.to_owned(), value))
+        .path("/")
+        .secure(true)
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .build()
 }
 
 /// The cookie that removes `name`.
@@ -157,7 +164,10 @@ mod tests {
 
     fn headers(cookie: &Cookie<'_>) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(header::COOKIE, HeaderValue::from_str(&format!("a=b; {}={}", cookie.name(), cookie.value())).unwrap());
+        headers.insert(
+            header::COOKIE,
+            HeaderValue::from_str(&format!("a=b; {}={}", cookie.name(), cookie.value())).unwrap(),
+        );
         headers
     }
 
@@ -172,17 +182,17 @@ mod tests {
         assert!(cookie.secure().unwrap() && cookie.http_only().unwrap() && cookie.domain().is_none());
         for _ in 0..2 {
             clock.advance(TimeDelta::minutes(29));
-            assert!(sessions.find(&headers(&cookie)).is_some());
+            assert!(sessions.find(&headers(&cookie), true).is_some());
         }
         clock.advance(TimeDelta::minutes(3));
-        assert!(sessions.find(&headers(&cookie)).is_none(), "one hour is over");
+        assert!(sessions.find(&headers(&cookie), true).is_none(), "one hour is over");
 
         let cookie = sessions.begin(user, None, String::new());
         clock.advance(TimeDelta::minutes(31));
-        assert!(sessions.find(&headers(&cookie)).is_none(), "idle for too long");
+        assert!(sessions.find(&headers(&cookie), true).is_none(), "idle for too long");
 
         let cookie = sessions.begin(user, None, String::new());
         sessions.end_all_of(user);
-        assert!(sessions.find(&headers(&cookie)).is_none());
+        assert!(sessions.find(&headers(&cookie), true).is_none());
     }
 }

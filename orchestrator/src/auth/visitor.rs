@@ -1,4 +1,4 @@
-use std::{ops::Deref, sync::Arc};
+use std::ops::Deref;
 
 use axum::{
     extract::FromRequestParts,
@@ -7,10 +7,10 @@ use axum::{
 };
 
 use super::{
-    principal::{Principal, PrincipalError, PrincipalSource as _},
+    principal::{PrincipalError, PrincipalSource as _},
     session::{Session, SessionKey},
 };
-use crate::{app::AppState, auth::Caller, http::Problem};
+use crate::{app::AppState, auth::Caller, http::Problem, realtime::Access};
 
 /// Who looks at the shell, proven by a session.
 #[derive(Debug, Clone)]
@@ -36,11 +36,21 @@ impl FromRequestParts<AppState> for Visitor {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
         let to_sign_in = || {
             // After a form was sent, there is nothing to return to but the start.
-            let back = if parts.method == Method::GET { parts.uri.path_and_query().map_or("/app", |path| path.as_str()) } else { "/app" };
-            let query = form_urlencoded::Serializer::new(String::new()).append_pair("return_to", back).finish();
+            let back = if parts.method == Method::GET {
+                parts.uri.path_and_query().map_or("/app", |path| path.as_str())
+            } else {
+                "/app"
+            };
+            let query =
+                form_urlencoded::Serializer::new(String::new()).append_pair("return_to", back).finish();
             Redirect::to(&format!("/auth/sign-in?{query}")).into_response()
         };
-        let Some((key, session)) = state.sessions.find(&parts.headers) else { return Err(to_sign_in()) };
+        // A page that a script fetches because something happened is nobody's doing.
+        let by_script = parts.headers.get("sec-fetch-dest").is_some_and(|dest| dest == "empty")
+            && parts.method == Method::GET;
+        let Some((key, session)) = state.sessions.find(&parts.headers, !by_script) else {
+            return Err(to_sign_in());
+        };
         match state.directory.principal(session.user).await {
             Ok(principal) => Ok(Self { caller: Caller::new(principal), key, session }),
             Err(PrincipalError::Unknown) => {
@@ -54,15 +64,14 @@ impl FromRequestParts<AppState> for Visitor {
 
 impl Visitor {
     /// The principal as it is now, if the session still is: for streams.
-    pub async fn recheck(state: &AppState, key: SessionKey) -> Option<Arc<Principal>> {
-        let session = state.sessions.touch(key, false)?;
+    pub async fn recheck(state: &AppState, key: SessionKey) -> Access {
+        let Some(session) = state.sessions.touch(key, false) else { return Access::Ended };
         match state.directory.principal(session.user).await {
-            Ok(principal) => Some(principal),
-            // Nothing is known to have ended.
-            Err(PrincipalError::Unavailable(_)) => None,
+            Ok(principal) => Access::Still(principal),
+            Err(PrincipalError::Unavailable(_)) => Access::Unknown,
             Err(PrincipalError::Unknown) => {
                 state.sessions.end(key);
-                None
+                Access::Ended
             }
         }
     }

@@ -13,8 +13,12 @@ pub(super) async fn run(config: Option<&Path>) -> anyhow::Result<()> {
         ("database.url", &config.database.url),
         ("database.worker_url", &config.database.worker_url),
     ] {
-        anyhow::ensure!(!url.expose_secret().is_empty(), "{setting} is missing: postgres://user:password@host/database");
+        anyhow::ensure!(
+            !url.expose_secret().is_empty(),
+            "{setting} is missing: postgres://user:password@host/database"
+        );
     }
-    let migrations = migrate(&config.database.owner_url, &config.database.url, &config.database.worker_url).await?;
+    let migrations =
+        migrate(&config.database.owner_url, &config.database.url, &config.database.worker_url).await?;
     super::openapi::print(&format!("The database is up to date ({migrations} migrations).\n"))
 }

@@ -18,8 +18,12 @@ pub(super) async fn run(config: Option<&Path>) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::new();
     let metrics = server::start_metrics(&config.metrics, &lifecycle).await?;
     let listener = server::bind(config.http.listen).await?;
-    let environment =
-        Environment { clock: Arc::new(SystemClock), ids: Arc::new(RandomIds), lifecycle: lifecycle.clone(), start_page: None };
+    let environment = Environment {
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(RandomIds),
+        lifecycle: lifecycle.clone(),
+        start_page: None,
+    };
     let state = AppState::start(config, environment).await?;
     state.spawn_background();
     server::serve(&state, listener);

@@ -111,7 +111,9 @@ impl HttpConfig {
             ("http", Some(host)) if loopback(host) => Ok(()),
             ("http", Some(host)) => Err(invalid(
                 "http.public_url",
-                format!("plain http is only for this machine, and {host} is another: put a proxy with TLS in front and give its https address"),
+                format!(
+                    "plain http is only for this machine, and {host} is another: put a proxy with TLS in front and give its https address"
+                ),
             )),
             _ => Err(invalid("http.public_url", "must be an http or https address with a host")),
         }
@@ -303,7 +305,9 @@ impl Config {
     /// # Errors
     /// Never in practice: a test reads them.
     pub fn defaults() -> Result<Self, ConfigError> {
-        Figment::from(Toml::string(DEFAULTS)).extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))
+        Figment::from(Toml::string(DEFAULTS))
+            .extract()
+            .map_err(|error| ConfigError::Unreadable(Box::new(error)))
     }
 
     /// Reads the settings: the defaults, then `file`, then the environment.
@@ -330,18 +334,28 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Invalid`] for the first setting that is missing.
     pub fn validate_for_serving(&self) -> Result<(), ConfigError> {
-        for (setting, url) in [("database.url", &self.database.url), ("database.worker_url", &self.database.worker_url)] {
+        for (setting, url) in
+            [("database.url", &self.database.url), ("database.worker_url", &self.database.worker_url)]
+        {
             if url.expose_secret().is_empty() {
-                return Err(invalid(setting, "is missing: give the URL of its login, postgres://user:password@host/database"));
+                return Err(invalid(
+                    setting,
+                    "is missing: give the URL of its login, postgres://user:password@host/database",
+                ));
             }
         }
         if self.crypto.key_file.as_os_str().is_empty() {
-            return Err(invalid("crypto.key_file", "is missing: give a file with 32 random bytes in base64 (openssl rand -base64 32)"));
+            return Err(invalid(
+                "crypto.key_file",
+                "is missing: give a file with 32 random bytes in base64 (openssl rand -base64 32)",
+            ));
         }
         self.keycloak.base()?;
-        for (setting, url) in
-            [("chatwoot.url", &self.chatwoot.url), ("matrix.url", &self.matrix.url), ("jitsi.url", &self.jitsi.url)]
-        {
+        for (setting, url) in [
+            ("chatwoot.url", &self.chatwoot.url),
+            ("matrix.url", &self.matrix.url),
+            ("jitsi.url", &self.jitsi.url),
+        ] {
             if !url.is_empty() {
                 parse_url(setting, url)?;
             }
@@ -368,7 +382,9 @@ fn read_secret_files(sections: &mut Dict) -> Result<(), ConfigError> {
         let files: Vec<(String, String)> = settings
             .iter()
             .filter(|(name, _)| !(section == "crypto" && name.as_str() == "key_file"))
-            .filter_map(|(name, value)| Some((name.strip_suffix("_file")?.to_owned(), value.as_str()?.to_owned())))
+            .filter_map(|(name, value)| {
+                Some((name.strip_suffix("_file")?.to_owned(), value.as_str()?.to_owned()))
+            })
             .collect();
         for (name, path) in files {
             let path = PathBuf::from(path);
@@ -378,7 +394,8 @@ fn read_secret_files(sections: &mut Dict) -> Result<(), ConfigError> {
                 source,
             })?;
             settings.remove(&format!("{name}_file"));
-            settings.insert(name, Value::String(Tag::Default, text.trim_end_matches(['\r', '\n']).to_owned()));
+            settings
+                .insert(name, Value::String(Tag::Default, text.trim_end_matches(['\r', '\n']).to_owned()));
         }
     }
     Ok(())

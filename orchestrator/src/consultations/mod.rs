@@ -10,5 +10,8 @@ mod store;
 
 pub use model::{Consultation, ConsultationFilter, ConsultationStatus, NewConsultation};
 pub use routes::{problem, router};
-pub use service::{ConsultationError, Joined, arrange_for_approval, create, end, find, join, of_approval, page, start, upcoming};
+pub use service::{
+    ConsultationError, Joined, arrange_for_approval, create, end, find, join, of_approval, page, start,
+    upcoming,
+};
 pub use store::titles;

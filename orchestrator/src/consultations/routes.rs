@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     app::AppState,
-    auth::Caller,
+    auth::{Caller, Permission, Resource, can},
     http::{
         Problem, ProblemResult,
         etag::{IfMatch, etag},
@@ -28,7 +28,12 @@ use crate::{
 
 /// The consultations' operations.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show)).routes(routes!(start)).routes(routes!(end)).routes(routes!(join))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show))
+        .routes(routes!(start))
+        .routes(routes!(end))
+        .routes(routes!(join))
 }
 
 /// What a refused command is over HTTP.
@@ -36,17 +41,29 @@ pub fn problem(error: ConsultationError) -> Problem {
     match error {
         ConsultationError::NotFound => Problem::not_found(),
         ConsultationError::Forbidden => Problem::forbidden(),
-        ConsultationError::NotHost => Problem::new(StatusCode::FORBIDDEN, "consultations.not_host", "Only the host does this"),
-        ConsultationError::Over => Problem::new(StatusCode::CONFLICT, "consultations.over", "This consultation is over"),
-        ConsultationError::NotStarted => Problem::new(StatusCode::CONFLICT, "consultations.not_started", "This consultation has not begun"),
-        ConsultationError::Stale => Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "It has changed since you read it"),
+        ConsultationError::NotHost => {
+            Problem::new(StatusCode::FORBIDDEN, "consultations.not_host", "Only the host does this")
+        }
+        ConsultationError::Over => {
+            Problem::new(StatusCode::CONFLICT, "consultations.over", "This consultation is over")
+        }
+        ConsultationError::NotStarted => {
+            Problem::new(StatusCode::CONFLICT, "consultations.not_started", "This consultation has not begun")
+        }
+        ConsultationError::Stale => {
+            Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "It has changed since you read it")
+        }
         ConsultationError::UnknownParticipant => {
             Problem::invalid(vec![FieldError::new("/participantIds", "must be people of this tenant")])
         }
-        ConsultationError::UnknownApproval => Problem::invalid(vec![FieldError::new("/approvalId", "must be an approval of this tenant")]),
-        ConsultationError::NoJitsi => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "consultations.no_jitsi", "There is no video server connected")
+        ConsultationError::UnknownApproval => {
+            Problem::invalid(vec![FieldError::new("/approvalId", "must be an approval of this tenant")])
         }
+        ConsultationError::NoJitsi => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "consultations.no_jitsi",
+            "There is no video server connected",
+        ),
         ConsultationError::Token(error) => Problem::internal(&error),
         ConsultationError::Database(error) => error.into(),
     }
@@ -54,7 +71,8 @@ pub fn problem(error: ConsultationError) -> Problem {
 
 fn shown(status: StatusCode, consultation: Consultation) -> Response {
     let tag = etag(consultation.version);
-    let location = (status == StatusCode::CREATED).then(|| format!("/api/v1/consultations/{}", consultation.id));
+    let location =
+        (status == StatusCode::CREATED).then(|| format!("/api/v1/consultations/{}", consultation.id));
     let mut response = (status, Json(consultation)).into_response();
     response.headers_mut().insert(header::ETAG, tag);
     if let Some(location) = location.and_then(|location| HeaderValue::from_str(&location).ok()) {
@@ -99,7 +117,8 @@ async fn create(
     ApiJson { value, raw }: ApiJson<CreateConsultation>,
 ) -> ProblemResult<Response> {
     let tenant = caller.named_tenant(&value.tenant_id)?;
-    let mut tx = state.database.tenant_tx(caller.principal()).await?;
+    caller.require(can(&caller, Permission::ConsultationHost, &Resource::of(tenant)))?;
+    let mut tx = state.database.tenant_tx_in(caller.principal(), tenant).await?;
     let claimed = match idempotency.claim(&mut tx, &raw).await? {
         Claim::Replay(response) => return Ok(response),
         Claim::Proceed(claimed) => claimed,
@@ -110,7 +129,8 @@ async fn create(
         errors.push(FieldError::new("/title", format!("must have 1 to {MAX_TITLE} characters")));
     }
     if value.participant_ids.len() > MAX_PARTICIPANTS {
-        errors.push(FieldError::new("/participantIds", format!("must have at most {MAX_PARTICIPANTS} people")));
+        errors
+            .push(FieldError::new("/participantIds", format!("must have at most {MAX_PARTICIPANTS} people")));
     }
     check_time("/scheduledAt", value.scheduled_at, &mut errors);
     if !errors.is_empty() {
@@ -146,9 +166,14 @@ struct ListQuery {
     get, path = "/consultations", operation_id = "listConsultations", tag = "consultations", params(ListQuery), security(("bearer" = [])),
     responses((status = 200, body = Page<Consultation>), (status = "4XX", body = Problem, content_type = "application/problem+json"))
 )]
-async fn list(State(state): State<AppState>, caller: Caller, ApiQuery(query): ApiQuery<ListQuery>) -> ProblemResult<Json<Page<Consultation>>> {
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiQuery(query): ApiQuery<ListQuery>,
+) -> ProblemResult<Json<Page<Consultation>>> {
     let tenant = query.tenant_id.as_deref().map(|named| caller.named_tenant(named)).transpose()?;
-    let (before, limit) = (read_cursor(query.cursor.as_deref())?.map(ConsultationId), read_limit(query.limit)?);
+    let (before, limit) =
+        (read_cursor(query.cursor.as_deref())?.map(ConsultationId), read_limit(query.limit)?);
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     Ok(Json(service::page(&mut tx, tenant, before, limit).await?))
 }
@@ -162,7 +187,11 @@ async fn list(State(state): State<AppState>, caller: Caller, ApiQuery(query): Ap
         (status = "4XX", body = Problem, content_type = "application/problem+json")
     )
 )]
-async fn show(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<ConsultationId>) -> ProblemResult<Response> {
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<ConsultationId>,
+) -> ProblemResult<Response> {
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     let consultation = service::find(&mut tx, id).await.map_err(problem)?;
     Ok(shown(StatusCode::OK, consultation))
@@ -177,7 +206,12 @@ async fn show(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPat
         (status = "4XX", body = Problem, content_type = "application/problem+json")
     )
 )]
-async fn start(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<ConsultationId>, headers: HeaderMap) -> ProblemResult<Response> {
+async fn start(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<ConsultationId>,
+    headers: HeaderMap,
+) -> ProblemResult<Response> {
     let if_match = IfMatch::from_headers(&headers)?;
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     let consultation = service::start(&mut tx, id, &if_match).await.map_err(problem)?;
@@ -194,7 +228,12 @@ async fn start(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPa
         (status = "4XX", body = Problem, content_type = "application/problem+json")
     )
 )]
-async fn end(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<ConsultationId>, headers: HeaderMap) -> ProblemResult<Response> {
+async fn end(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<ConsultationId>,
+    headers: HeaderMap,
+) -> ProblemResult<Response> {
     let if_match = IfMatch::from_headers(&headers)?;
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     let consultation = service::end(&mut tx, id, &if_match).await.map_err(problem)?;
@@ -220,7 +259,11 @@ struct JoinLink {
     security(("bearer" = [])),
     responses((status = 200, body = JoinLink), (status = "4XX", body = Problem, content_type = "application/problem+json"))
 )]
-async fn join(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<ConsultationId>) -> ProblemResult<Response> {
+async fn join(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<ConsultationId>,
+) -> ProblemResult<Response> {
     use secrecy::ExposeSecret as _;
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     let now = tx.now();

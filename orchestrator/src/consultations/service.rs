@@ -61,7 +61,10 @@ fn decision_error(decision: Decision) -> Result<(), ConsultationError> {
     match decision {
         Decision::Allowed => Ok(()),
         Decision::Stranger => Err(ConsultationError::NotFound),
-        Decision::MissingPermission | Decision::OwnRequest | Decision::NotOwnRequest | Decision::NotInvolved => Err(ConsultationError::Forbidden),
+        Decision::MissingPermission
+        | Decision::OwnRequest
+        | Decision::NotOwnRequest
+        | Decision::NotInvolved => Err(ConsultationError::Forbidden),
     }
 }
 
@@ -78,7 +81,11 @@ pub struct Joined {
 ///
 /// # Errors
 /// Where the database says no.
-pub async fn arrange_for_approval(tx: &mut TenantTx, approval: &Approval, host: UserId) -> Result<Consultation, sqlx::Error> {
+pub async fn arrange_for_approval(
+    tx: &mut TenantTx,
+    approval: &Approval,
+    host: UserId,
+) -> Result<Consultation, sqlx::Error> {
     let new = NewConsultation {
         title: approval.title.clone(),
         participant_ids: vec![approval.requested_by],
@@ -92,7 +99,11 @@ pub async fn arrange_for_approval(tx: &mut TenantTx, approval: &Approval, host: 
 ///
 /// # Errors
 /// [`ConsultationError`].
-pub async fn create(tx: &mut TenantTx, tenant: TenantId, mut new: NewConsultation) -> Result<Consultation, ConsultationError> {
+pub async fn create(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    mut new: NewConsultation,
+) -> Result<Consultation, ConsultationError> {
     let Actor::Principal(principal) = tx.actor().clone() else { return Err(ConsultationError::Forbidden) };
     decision_error(can(&principal, Permission::ConsultationHost, &Resource::of(tenant)))?;
     tx.enter(tenant).await?;
@@ -114,7 +125,12 @@ pub async fn create(tx: &mut TenantTx, tenant: TenantId, mut new: NewConsultatio
     Ok(insert(tx, tenant, principal.id, new).await?)
 }
 
-async fn insert(tx: &mut TenantTx, tenant: TenantId, host: UserId, new: NewConsultation) -> Result<Consultation, sqlx::Error> {
+async fn insert(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    host: UserId,
+    new: NewConsultation,
+) -> Result<Consultation, sqlx::Error> {
     let now = tx.now();
     let consultation = Consultation {
         id: ConsultationId(tx.new_id()),
@@ -138,7 +154,8 @@ async fn insert(tx: &mut TenantTx, tenant: TenantId, host: UserId, new: NewConsu
         "participantIds": consultation.participant_ids, "approvalId": consultation.approval_id, "scheduledAt": consultation.scheduled_at,
     });
     record(tx, "consultation.created", &consultation, None, Some(new_values)).await?;
-    realtime::append(tx, EventType::ConsultationCreated, Permission::ConsultationJoin, consultation.id.0).await?;
+    realtime::append(tx, EventType::ConsultationCreated, Permission::ConsultationRead, consultation.id.0)
+        .await?;
     Ok(consultation)
 }
 
@@ -149,15 +166,25 @@ async fn record(
     old_values: Option<serde_json::Value>,
     new_values: Option<serde_json::Value>,
 ) -> Result<(), sqlx::Error> {
-    let change =
-        Change { action, resource: "consultation", resource_id: consultation.id.to_string(), old_values, new_values, metadata: None };
+    let change = Change {
+        action,
+        resource: "consultation",
+        resource_id: consultation.id.to_string(),
+        old_values,
+        new_values,
+        metadata: None,
+    };
     audit::record(tx, change).await.map(drop)
 }
 
 /// Where the principal may see all consultations, and where only its own.
 fn readable(principal: &Principal) -> (Vec<TenantId>, Vec<TenantId>) {
     let all = principal.tenants_with(Permission::ConsultationRead);
-    let own = principal.tenants_with(Permission::ConsultationJoin).into_iter().filter(|tenant| !all.contains(tenant)).collect();
+    let own = principal
+        .tenants_with(Permission::ConsultationJoin)
+        .into_iter()
+        .filter(|tenant| !all.contains(tenant))
+        .collect();
     (all, own)
 }
 
@@ -170,15 +197,26 @@ pub async fn find(tx: &mut TenantTx, id: ConsultationId) -> Result<Consultation,
     let (all, own) = readable(&principal);
     let tenants: Vec<TenantId> = all.iter().chain(&own).copied().collect();
     let found = store::find(tx, &tenants, id).await?.ok_or(ConsultationError::NotFound)?;
-    if all.contains(&found.tenant_id) || found.involved().contains(&principal.id) { Ok(found) } else { Err(ConsultationError::NotFound) }
+    if all.contains(&found.tenant_id) || found.involved().contains(&principal.id) {
+        Ok(found)
+    } else {
+        Err(ConsultationError::NotFound)
+    }
 }
 
 /// One page of the consultations that the transaction's principal may see, newest first; of one tenant where it is given.
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn page(tx: &mut TenantTx, tenant: Option<TenantId>, before: Option<ConsultationId>, limit: u32) -> Result<Page<Consultation>, sqlx::Error> {
-    let Actor::Principal(principal) = tx.actor().clone() else { return Ok(Page::of(Vec::new(), limit, |_: &Consultation| uuid::Uuid::nil())) };
+pub async fn page(
+    tx: &mut TenantTx,
+    tenant: Option<TenantId>,
+    before: Option<ConsultationId>,
+    limit: u32,
+) -> Result<Page<Consultation>, sqlx::Error> {
+    let Actor::Principal(principal) = tx.actor().clone() else {
+        return Ok(Page::of(Vec::new(), limit, |_: &Consultation| uuid::Uuid::nil()));
+    };
     let (mut tenants, mut own_in) = readable(&principal);
     if let Some(tenant) = tenant {
         tenants.retain(|one| *one == tenant);
@@ -194,7 +232,11 @@ pub async fn page(tx: &mut TenantTx, tenant: Option<TenantId>, before: Option<Co
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn upcoming(tx: &mut TenantTx, tenant: TenantId, limit: u32) -> Result<Vec<Consultation>, sqlx::Error> {
+pub async fn upcoming(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    limit: u32,
+) -> Result<Vec<Consultation>, sqlx::Error> {
     let Actor::Principal(principal) = tx.actor().clone() else { return Ok(Vec::new()) };
     let (all, own) = readable(&principal);
     if !all.contains(&tenant) && !own.contains(&tenant) {
@@ -208,7 +250,11 @@ pub async fn upcoming(tx: &mut TenantTx, tenant: TenantId, limit: u32) -> Result
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn of_approval(tx: &mut TenantTx, tenant: TenantId, approval: ApprovalId) -> Result<Option<Consultation>, sqlx::Error> {
+pub async fn of_approval(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    approval: ApprovalId,
+) -> Result<Option<Consultation>, sqlx::Error> {
     store::of_approval(tx, tenant, approval).await
 }
 
@@ -229,7 +275,11 @@ async fn load_as_host(tx: &mut TenantTx, id: ConsultationId) -> Result<Consultat
 ///
 /// # Errors
 /// [`ConsultationError`].
-pub async fn start(tx: &mut TenantTx, id: ConsultationId, if_match: &IfMatch) -> Result<Consultation, ConsultationError> {
+pub async fn start(
+    tx: &mut TenantTx,
+    id: ConsultationId,
+    if_match: &IfMatch,
+) -> Result<Consultation, ConsultationError> {
     let before = load_as_host(tx, id).await?;
     let now = tx.now();
     let after = before.started(now);
@@ -240,7 +290,11 @@ pub async fn start(tx: &mut TenantTx, id: ConsultationId, if_match: &IfMatch) ->
 ///
 /// # Errors
 /// [`ConsultationError`].
-pub async fn end(tx: &mut TenantTx, id: ConsultationId, if_match: &IfMatch) -> Result<Consultation, ConsultationError> {
+pub async fn end(
+    tx: &mut TenantTx,
+    id: ConsultationId,
+    if_match: &IfMatch,
+) -> Result<Consultation, ConsultationError> {
     let before = load_as_host(tx, id).await?;
     let now = tx.now();
     let after = before.ended(now);
@@ -266,7 +320,7 @@ async fn apply(
     let old = json!({ "status": before.status, "version": before.version });
     let new = json!({ "status": after.status, "version": after.version, "startedAt": after.started_at, "endedAt": after.ended_at });
     record(tx, action, &after, Some(old), Some(new)).await?;
-    realtime::append(tx, event, Permission::ConsultationJoin, after.id.0).await?;
+    realtime::append(tx, event, Permission::ConsultationRead, after.id.0).await?;
     Ok(after)
 }
 
@@ -275,7 +329,12 @@ async fn apply(
 ///
 /// # Errors
 /// [`ConsultationError`].
-pub async fn join(tx: &mut TenantTx, jitsi: Option<&Jitsi>, id: ConsultationId, now: DateTime<Utc>) -> Result<Joined, ConsultationError> {
+pub async fn join(
+    tx: &mut TenantTx,
+    jitsi: Option<&Jitsi>,
+    id: ConsultationId,
+    now: DateTime<Utc>,
+) -> Result<Joined, ConsultationError> {
     let consultation = find(tx, id).await?;
     let Actor::Principal(principal) = tx.actor().clone() else { return Err(ConsultationError::Forbidden) };
     let involved = consultation.involved();
@@ -292,7 +351,10 @@ pub async fn join(tx: &mut TenantTx, jitsi: Option<&Jitsi>, id: ConsultationId, 
         avatar: None,
         moderator: principal.id == consultation.host_id,
     };
-    let link = jitsi.minter.mint(&consultation.jitsi_room, &participant, now, now + jitsi.lifetime).map_err(ConsultationError::Token)?;
+    let link = jitsi
+        .minter
+        .mint(&consultation.jitsi_room, &participant, now, now + jitsi.lifetime)
+        .map_err(ConsultationError::Token)?;
     tx.enter(consultation.tenant_id).await?;
     let new = json!({ "moderator": participant.moderator, "expiresAt": link.expires_at });
     record(tx, "consultation.join_granted", &consultation, None, Some(new)).await?;

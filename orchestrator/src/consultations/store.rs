@@ -29,7 +29,11 @@ pub(super) async fn insert(tx: &mut TenantTx, consultation: &Consultation) -> Re
 }
 
 /// The consultation with this id in one of `tenants`.
-pub(super) async fn find(tx: &mut TenantTx, tenants: &[TenantId], id: ConsultationId) -> Result<Option<Consultation>, sqlx::Error> {
+pub(super) async fn find(
+    tx: &mut TenantTx,
+    tenants: &[TenantId],
+    id: ConsultationId,
+) -> Result<Option<Consultation>, sqlx::Error> {
     let tenants: Vec<Uuid> = tenants.iter().map(|tenant| tenant.0).collect();
     sqlx::query_as!(
         Consultation,
@@ -44,10 +48,18 @@ pub(super) async fn find(tx: &mut TenantTx, tenants: &[TenantId], id: Consultati
 }
 
 /// Locks the consultation until this transaction ends.
-pub(super) async fn lock(tx: &mut TenantTx, tenant: TenantId, id: ConsultationId) -> Result<bool, sqlx::Error> {
-    let locked = sqlx::query!("SELECT version FROM consultations WHERE tenant_id = $1 AND id = $2 FOR UPDATE", tenant.0, id.0)
-        .fetch_optional(tx.connection())
-        .await?;
+pub(super) async fn lock(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    id: ConsultationId,
+) -> Result<bool, sqlx::Error> {
+    let locked = sqlx::query!(
+        "SELECT version FROM consultations WHERE tenant_id = $1 AND id = $2 FOR UPDATE",
+        tenant.0,
+        id.0
+    )
+    .fetch_optional(tx.connection())
+    .await?;
     Ok(locked.is_some())
 }
 
@@ -71,7 +83,11 @@ pub(super) async fn update(tx: &mut TenantTx, after: &Consultation) -> Result<bo
 }
 
 /// One more than the limit, newest first.
-pub(super) async fn list(tx: &mut TenantTx, filter: &ConsultationFilter, reader: UserId) -> Result<Vec<Consultation>, sqlx::Error> {
+pub(super) async fn list(
+    tx: &mut TenantTx,
+    filter: &ConsultationFilter,
+    reader: UserId,
+) -> Result<Vec<Consultation>, sqlx::Error> {
     let all: Vec<Uuid> = filter.tenants.iter().map(|tenant| tenant.0).collect();
     let own: Vec<Uuid> = filter.own_in.iter().map(|tenant| tenant.0).collect();
     sqlx::query_as!(
@@ -100,7 +116,11 @@ pub(super) async fn list(tx: &mut TenantTx, filter: &ConsultationFilter, reader:
 }
 
 /// The newest consultation about an approval.
-pub(super) async fn of_approval(tx: &mut TenantTx, tenant: TenantId, approval: ApprovalId) -> Result<Option<Consultation>, sqlx::Error> {
+pub(super) async fn of_approval(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    approval: ApprovalId,
+) -> Result<Option<Consultation>, sqlx::Error> {
     sqlx::query_as!(
         Consultation,
         r#"SELECT id AS "id: _", tenant_id AS "tenant_id: _", title, jitsi_room, status AS "status: ConsultationStatus", host_id AS "host_id: _",
@@ -114,7 +134,11 @@ pub(super) async fn of_approval(tx: &mut TenantTx, tenant: TenantId, approval: A
 }
 
 /// Whether all of these belong to the tenant.
-pub(super) async fn are_members(tx: &mut TenantTx, tenant: TenantId, users: &[UserId]) -> Result<bool, sqlx::Error> {
+pub(super) async fn are_members(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    users: &[UserId],
+) -> Result<bool, sqlx::Error> {
     let users: Vec<Uuid> = users.iter().map(|user| user.0).collect();
     let found = sqlx::query_scalar!(
         r#"SELECT count(DISTINCT user_id) AS "count!" FROM memberships WHERE tenant_id = $1 AND user_id = ANY ($2)"#,
@@ -127,7 +151,12 @@ pub(super) async fn are_members(tx: &mut TenantTx, tenant: TenantId, users: &[Us
 }
 
 /// Those that go on or are to come, those under way first; only those in which `only_of` takes part, where it is given.
-pub(super) async fn upcoming(tx: &mut TenantTx, tenant: TenantId, only_of: Option<UserId>, limit: u32) -> Result<Vec<Consultation>, sqlx::Error> {
+pub(super) async fn upcoming(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    only_of: Option<UserId>,
+    limit: u32,
+) -> Result<Vec<Consultation>, sqlx::Error> {
     sqlx::query_as!(
         Consultation,
         r#"SELECT id AS "id: _", tenant_id AS "tenant_id: _", title, jitsi_room, status AS "status: ConsultationStatus", host_id AS "host_id: _",
@@ -147,7 +176,11 @@ pub(super) async fn upcoming(tx: &mut TenantTx, tenant: TenantId, only_of: Optio
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn titles(tx: &mut TenantTx, tenant: TenantId, ids: &[ConsultationId]) -> Result<HashMap<ConsultationId, String>, sqlx::Error> {
+pub async fn titles(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    ids: &[ConsultationId],
+) -> Result<HashMap<ConsultationId, String>, sqlx::Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows =
         sqlx::query!(r#"SELECT id AS "id: ConsultationId", title FROM consultations WHERE tenant_id = $1 AND id = ANY ($2)"#, tenant.0, &ids)

@@ -59,10 +59,18 @@ enum Refusal {
 impl Refusal {
     fn text(&self) -> &'static str {
         match self {
-            Self::Unmapped => "Not escalated: your Chatwoot mail address belongs to no one (or to more than one person) here, or isn't verified in Keycloak. Ask your administrator.",
-            Self::NotAllowed => "Not escalated: your role does not allow it. Ask an agent or a manager of this tenant.",
-            Self::NoReason => "Not escalated: write the reason after /escalate, for example “/escalate refund of 1,200 EUR”.",
-            Self::NoApprover => "Not escalated: nobody but you could decide here. The tenant needs an approver.",
+            Self::Unmapped => {
+                "Not escalated: your Chatwoot mail address belongs to no one (or to more than one person) here, or isn't verified in Keycloak. Ask your administrator."
+            }
+            Self::NotAllowed => {
+                "Not escalated: your role does not allow it. Ask an agent or a manager of this tenant."
+            }
+            Self::NoReason => {
+                "Not escalated: write the reason after /escalate, for example “/escalate refund of 1,200 EUR”."
+            }
+            Self::NoApprover => {
+                "Not escalated: nobody but you could decide here. The tenant needs an approver."
+            }
             Self::AlreadyPending => "Not escalated again: this conversation already waits for a decision.",
             Self::Unknown => "Not escalated: this conversation is not known here yet.",
         }
@@ -96,18 +104,24 @@ impl Handler for Escalate {
 
 async fn escalate(state: &AppState, job: &Job, note: &EscalateNote) -> Result<Result<(), Refusal>, JobError> {
     let Some(mail) = &note.writer_mail else { return Ok(Err(Refusal::Unmapped)) };
-    let Some(user) = state.directory.user_by_verified_mail(mail).await? else { return Ok(Err(Refusal::Unmapped)) };
+    let Some(user) = state.directory.user_by_verified_mail(mail).await? else {
+        return Ok(Err(Refusal::Unmapped));
+    };
     let principal = match state.directory.principal(user).await {
         Ok(principal) => principal,
         Err(PrincipalError::Unknown) => return Ok(Err(Refusal::Unmapped)),
-        Err(error @ PrincipalError::Unavailable(_)) => return Err(JobError::Retry { after: None, message: error.to_string() }),
+        Err(error @ PrincipalError::Unavailable(_)) => {
+            return Err(JobError::Retry { after: None, message: error.to_string() });
+        }
     };
     if note.reason.trim().is_empty() {
         return Ok(Err(Refusal::NoReason));
     }
     let mut tx = state.database.tenant_tx(principal).await?;
     tx.enter(job.tenant).await?;
-    let Some(conversation) = store::find_by_display_id(&mut tx, job.tenant, note.source, note.display_id).await? else {
+    let Some(conversation) =
+        store::find_by_display_id(&mut tx, job.tenant, note.source, note.display_id).await?
+    else {
         return Ok(Err(Refusal::Unknown));
     };
     let escalation = Escalation {
@@ -124,10 +138,15 @@ async fn escalate(state: &AppState, job: &Job, note: &EscalateNote) -> Result<Re
             Ok(Ok(()))
         }
         // A stranger to the tenant, or without the right to read the conversation: not allowed either.
-        Err(EscalateError::NotFound | EscalateError::Approval(ApprovalError::Forbidden | ApprovalError::NotFound)) => Ok(Err(Refusal::NotAllowed)),
+        Err(
+            EscalateError::NotFound
+            | EscalateError::Approval(ApprovalError::Forbidden | ApprovalError::NotFound),
+        ) => Ok(Err(Refusal::NotAllowed)),
         Err(EscalateError::Approval(ApprovalError::NoApprover)) => Ok(Err(Refusal::NoApprover)),
         Err(EscalateError::Approval(ApprovalError::AlreadyPending(_))) => Ok(Err(Refusal::AlreadyPending)),
-        Err(EscalateError::Database(error) | EscalateError::Approval(ApprovalError::Database(error))) => Err(JobError::Database(error)),
+        Err(EscalateError::Database(error) | EscalateError::Approval(ApprovalError::Database(error))) => {
+            Err(JobError::Database(error))
+        }
         Err(error) => Err(JobError::Permanent(error.to_string())),
     }
 }
@@ -152,7 +171,13 @@ async fn refuse(state: &AppState, job: &Job, note: &EscalateNote, refusal: &Refu
     Ok(())
 }
 
-async fn record(tx: &mut crate::db::TenantTx, tenant: TenantId, note: &EscalateNote, refusal: &Refusal, message: Option<i64>) -> Result<(), JobError> {
+async fn record(
+    tx: &mut crate::db::TenantTx,
+    tenant: TenantId,
+    note: &EscalateNote,
+    refusal: &Refusal,
+    message: Option<i64>,
+) -> Result<(), JobError> {
     let conversation = store::find_by_display_id(tx, tenant, note.source, note.display_id).await?;
     let change = Change {
         action: "conversation.escalation_refused",

@@ -14,13 +14,13 @@ use super::{
 use crate::{
     app::AppState,
     approvals::{Approval, Priority},
-    auth::{Caller, Permission},
+    auth::{Caller, Permission, Resource, can},
     http::{
         Problem, ProblemResult,
         etag::etag,
         extract::{ApiJson, ApiPath, ApiQuery},
         idempotency::{Claim, Idempotency},
-        page::{Page, read_cursor, read_limit},
+        page::{Page, TimedPosition, read_limit},
         problem::FieldError,
     },
     ids::ConversationId,
@@ -49,9 +49,13 @@ struct ListQuery {
     get, path = "/conversations", operation_id = "listConversations", tag = "conversations", params(ListQuery), security(("bearer" = [])),
     responses((status = 200, body = Page<Conversation>), (status = "4XX", body = Problem, content_type = "application/problem+json"))
 )]
-async fn list(State(state): State<AppState>, caller: Caller, ApiQuery(query): ApiQuery<ListQuery>) -> ProblemResult<Json<Page<Conversation>>> {
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiQuery(query): ApiQuery<ListQuery>,
+) -> ProblemResult<Json<Page<Conversation>>> {
     let tenants = caller.tenants_to_read(query.tenant_id.as_deref(), Permission::ConversationRead)?;
-    let (before, limit) = (read_cursor(query.cursor.as_deref())?.map(ConversationId), read_limit(query.limit)?);
+    let (before, limit) = (TimedPosition::read(query.cursor.as_deref())?, read_limit(query.limit)?);
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     Ok(Json(service::page(&mut tx, &state.tools, &tenants, before, limit).await?))
 }
@@ -62,7 +66,11 @@ async fn list(State(state): State<AppState>, caller: Caller, ApiQuery(query): Ap
     security(("bearer" = [])),
     responses((status = 200, body = Conversation), (status = "4XX", body = Problem, content_type = "application/problem+json"))
 )]
-async fn show(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<ConversationId>) -> ProblemResult<Json<Conversation>> {
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<ConversationId>,
+) -> ProblemResult<Json<Conversation>> {
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     Ok(Json(service::find(&mut tx, &state.tools, id).await.map_err(problem)?))
 }
@@ -107,6 +115,9 @@ async fn escalate(
 ) -> ProblemResult<Response> {
     let escalation = check(value)?;
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
+    // Whoever may not see the conversation any more gets no stored answer about it either.
+    let conversation = service::find(&mut tx, &state.tools, id).await.map_err(problem)?;
+    caller.require(can(&caller, Permission::ApprovalRequest, &Resource::of(conversation.tenant_id)))?;
     let claimed = match idempotency.claim(&mut tx, &raw).await? {
         Claim::Replay(response) => return Ok(response),
         Claim::Proceed(claimed) => claimed,

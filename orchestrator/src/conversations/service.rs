@@ -9,7 +9,10 @@ use crate::{
     approvals::{self, Approval, ApprovalError, NewApproval, Source},
     auth::Permission,
     db::{Actor, TenantTx},
-    http::{Problem, page::Page},
+    http::{
+        Problem,
+        page::{Page, TimedPosition},
+    },
     ids::{ConversationId, TenantId},
     realtime::{self, EventType},
     tools::Tools,
@@ -45,15 +48,23 @@ pub fn problem(error: EscalateError) -> Problem {
 ///
 /// # Errors
 /// Where the database says no.
-pub async fn observe(tx: &mut TenantTx, tenant: TenantId, observed: &Observation) -> Result<ConversationId, sqlx::Error> {
+pub async fn observe(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    observed: &Observation,
+) -> Result<ConversationId, sqlx::Error> {
     let id = store::upsert(tx, tenant, observed).await?;
     realtime::append(tx, EventType::ConversationUpdated, Permission::ConversationRead, id.0).await?;
     Ok(id)
 }
 
 fn with_link(mut conversation: Conversation, tools: &Tools) -> Conversation {
-    if let (Some(chatwoot), Ok(account), "chatwoot") = (&tools.chatwoot, conversation.account.parse(), conversation.service.as_str()) {
-        conversation.link = ChatwootClient::conversation_url(&chatwoot.url, account, conversation.display_id).ok().map(String::from);
+    if let (Some(chatwoot), Ok(account), "chatwoot") =
+        (&tools.chatwoot, conversation.account.parse(), conversation.service.as_str())
+    {
+        conversation.link = ChatwootClient::conversation_url(&chatwoot.url, account, conversation.display_id)
+            .ok()
+            .map(String::from);
     }
     conversation
 }
@@ -62,21 +73,36 @@ fn with_link(mut conversation: Conversation, tools: &Tools) -> Conversation {
 ///
 /// # Errors
 /// [`EscalateError::NotFound`], [`EscalateError::Database`].
-pub async fn find(tx: &mut TenantTx, tools: &Tools, id: ConversationId) -> Result<Conversation, EscalateError> {
+pub async fn find(
+    tx: &mut TenantTx,
+    tools: &Tools,
+    id: ConversationId,
+) -> Result<Conversation, EscalateError> {
     let Actor::Principal(principal) = tx.actor().clone() else { return Err(EscalateError::NotFound) };
     let readable = principal.tenants_with(Permission::ConversationRead);
     let found = store::find(tx, &readable, id).await?.ok_or(EscalateError::NotFound)?;
     Ok(with_link(found, tools))
 }
 
+fn position(conversation: &Conversation) -> String {
+    TimedPosition { time: conversation.remote_updated_at, id: conversation.id.0 }.cursor()
+}
+
 /// One page of the conversations of `tenants`, those that were told of last first.
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn page(tx: &mut TenantTx, tools: &Tools, tenants: &[TenantId], before: Option<ConversationId>, limit: u32) -> Result<Page<Conversation>, sqlx::Error> {
+pub async fn page(
+    tx: &mut TenantTx,
+    tools: &Tools,
+    tenants: &[TenantId],
+    before: Option<TimedPosition>,
+    limit: u32,
+) -> Result<Page<Conversation>, sqlx::Error> {
     let conversations = store::list(tx, tenants, before, limit).await?;
-    let conversations = conversations.into_iter().map(|conversation| with_link(conversation, tools)).collect();
-    Ok(Page::of(conversations, limit, |conversation: &Conversation| conversation.id.0))
+    let conversations =
+        conversations.into_iter().map(|conversation| with_link(conversation, tools)).collect();
+    Ok(Page::with_cursor(conversations, limit, position))
 }
 
 /// One page of one tenant's conversations, those that were told of last first; only those that stand so, where a status is
@@ -89,19 +115,25 @@ pub async fn page_of(
     tools: &Tools,
     tenant: TenantId,
     status: Option<&str>,
-    before: Option<ConversationId>,
+    before: Option<TimedPosition>,
     limit: u32,
 ) -> Result<Page<Conversation>, sqlx::Error> {
     let conversations = store::list_of(tx, tenant, status, before, limit).await?;
-    let conversations = conversations.into_iter().map(|conversation| with_link(conversation, tools)).collect();
-    Ok(Page::of(conversations, limit, |conversation: &Conversation| conversation.id.0))
+    let conversations =
+        conversations.into_iter().map(|conversation| with_link(conversation, tools)).collect();
+    Ok(Page::with_cursor(conversations, limit, position))
 }
 
 /// Escalates a conversation to whoever decides, for the transaction's principal.
 ///
 /// # Errors
 /// [`EscalateError`].
-pub async fn escalate(tx: &mut TenantTx, tools: &Tools, id: ConversationId, escalation: Escalation) -> Result<Approval, EscalateError> {
+pub async fn escalate(
+    tx: &mut TenantTx,
+    tools: &Tools,
+    id: ConversationId,
+    escalation: Escalation,
+) -> Result<Approval, EscalateError> {
     let conversation = find(tx, tools, id).await?;
     let title = escalation.title.unwrap_or_else(|| default_title(&conversation));
     let new = NewApproval {

@@ -5,11 +5,16 @@ use uuid::Uuid;
 use super::model::{Conversation, Observation};
 use crate::{
     db::TenantTx,
+    http::page::TimedPosition,
     ids::{ConversationId, SourceId, TenantId},
 };
 
 /// Writes what was told, but for what is older than what is known. The conversation's id.
-pub(super) async fn upsert(tx: &mut TenantTx, tenant: TenantId, observed: &Observation) -> Result<ConversationId, sqlx::Error> {
+pub(super) async fn upsert(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    observed: &Observation,
+) -> Result<ConversationId, sqlx::Error> {
     let (id, now) = (tx.new_id(), tx.now());
     let message = observed.message.as_ref();
     sqlx::query_scalar!(
@@ -50,7 +55,11 @@ pub(super) async fn upsert(tx: &mut TenantTx, tenant: TenantId, observed: &Obser
 }
 
 /// The conversation with this id in one of `tenants`; its link is not known here.
-pub(super) async fn find(tx: &mut TenantTx, tenants: &[TenantId], id: ConversationId) -> Result<Option<Conversation>, sqlx::Error> {
+pub(super) async fn find(
+    tx: &mut TenantTx,
+    tenants: &[TenantId],
+    id: ConversationId,
+) -> Result<Option<Conversation>, sqlx::Error> {
     let tenants: Vec<Uuid> = tenants.iter().map(|tenant| tenant.0).collect();
     sqlx::query_as!(
         Conversation,
@@ -82,7 +91,12 @@ pub(super) async fn find_by_display_id(
 }
 
 /// One more than the limit, those that were told of last first.
-pub(super) async fn list(tx: &mut TenantTx, tenants: &[TenantId], before: Option<ConversationId>, limit: u32) -> Result<Vec<Conversation>, sqlx::Error> {
+pub(super) async fn list(
+    tx: &mut TenantTx,
+    tenants: &[TenantId],
+    before: Option<TimedPosition>,
+    limit: u32,
+) -> Result<Vec<Conversation>, sqlx::Error> {
     let tenants: Vec<Uuid> = tenants.iter().map(|tenant| tenant.0).collect();
     sqlx::query_as!(
         Conversation,
@@ -95,13 +109,13 @@ pub(super) async fn list(tx: &mut TenantTx, tenants: &[TenantId], before: Option
                       last_message_by, last_message_at, remote_updated_at, created_at, updated_at
                FROM conversations
                WHERE tenant_id = tenant.id
-                 AND (remote_updated_at, conversations.id) < (
-                     coalesce((SELECT c.remote_updated_at FROM conversations AS c WHERE c.tenant_id = ANY ($1) AND c.id = $2), 'infinity'), $2)
-               ORDER BY remote_updated_at DESC, conversations.id DESC LIMIT $3
+                 AND (remote_updated_at, conversations.id) < (coalesce($2::timestamptz, 'infinity'), $3)
+               ORDER BY remote_updated_at DESC, conversations.id DESC LIMIT $4
            ) AS conversation
-           ORDER BY remote_updated_at DESC, conversation.id DESC LIMIT $3"#,
+           ORDER BY remote_updated_at DESC, conversation.id DESC LIMIT $4"#,
         &tenants,
-        before.map_or(Uuid::max(), |id| id.0),
+        before.map(|position| position.time),
+        before.map_or(Uuid::max(), |position| position.id),
         i64::from(limit) + 1,
     )
     .fetch_all(tx.connection())
@@ -113,7 +127,7 @@ pub(super) async fn list_of(
     tx: &mut TenantTx,
     tenant: TenantId,
     status: Option<&str>,
-    before: Option<ConversationId>,
+    before: Option<TimedPosition>,
     limit: u32,
 ) -> Result<Vec<Conversation>, sqlx::Error> {
     sqlx::query_as!(
@@ -122,12 +136,12 @@ pub(super) async fn list_of(
                   contact_name, status, labels, last_message, last_message_by, last_message_at, remote_updated_at, NULL::text AS link, created_at, updated_at
            FROM conversations
            WHERE tenant_id = $1 AND ($2::text IS NULL OR status = $2)
-             AND (remote_updated_at, id) < (
-                 coalesce((SELECT c.remote_updated_at FROM conversations AS c WHERE c.tenant_id = $1 AND c.id = $3), 'infinity'), $3)
-           ORDER BY remote_updated_at DESC, id DESC LIMIT $4"#,
+             AND (remote_updated_at, id) < (coalesce($3::timestamptz, 'infinity'), $4)
+           ORDER BY remote_updated_at DESC, id DESC LIMIT $5"#,
         tenant.0,
         status,
-        before.map_or(Uuid::max(), |id| id.0),
+        before.map(|position| position.time),
+        before.map_or(Uuid::max(), |position| position.id),
         i64::from(limit) + 1,
     )
     .fetch_all(tx.connection())
@@ -139,9 +153,12 @@ pub(super) async fn list_of(
 /// # Errors
 /// Where the database can't be asked.
 pub async fn open_count(tx: &mut TenantTx, tenant: TenantId) -> Result<u64, sqlx::Error> {
-    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM conversations WHERE tenant_id = $1 AND status = 'open'"#, tenant.0)
-        .fetch_one(tx.connection())
-        .await?;
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM conversations WHERE tenant_id = $1 AND status = 'open'"#,
+        tenant.0
+    )
+    .fetch_one(tx.connection())
+    .await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
@@ -149,7 +166,11 @@ pub async fn open_count(tx: &mut TenantTx, tenant: TenantId) -> Result<u64, sqlx
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn contacts(tx: &mut TenantTx, tenant: TenantId, ids: &[ConversationId]) -> Result<HashMap<ConversationId, String>, sqlx::Error> {
+pub async fn contacts(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    ids: &[ConversationId],
+) -> Result<HashMap<ConversationId, String>, sqlx::Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
         r#"SELECT id AS "id: ConversationId", contact_name AS "name!" FROM conversations

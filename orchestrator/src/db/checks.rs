@@ -4,10 +4,14 @@ use sqlx::PgPool;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
     /// A superuser, or one that bypasses row-level security.
-    #[error("the login {0} is a superuser or may bypass row-level security; serve with one that is neither (`chancery migrate` makes them)")]
+    #[error(
+        "the login {0} is a superuser or may bypass row-level security; serve with one that is neither (`chancery migrate` makes them)"
+    )]
     BypassesRowLevelSecurity(String),
     /// An owner may change the policies.
-    #[error("the login {0} owns tables and could change their policies; serve with one that owns nothing (`chancery migrate` makes them)")]
+    #[error(
+        "the login {0} owns tables and could change their policies; serve with one that owns nothing (`chancery migrate` makes them)"
+    )]
     OwnsTables(String),
     /// There is no schema, or an older one.
     #[error("the database has not been migrated; run `chancery migrate`")]

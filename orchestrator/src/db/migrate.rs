@@ -22,7 +22,9 @@ pub(crate) fn fingerprint() -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// A URL isn't one, or lacks a user.
-    #[error("{setting} is not the URL of a PostgreSQL database with a user: postgres://user:password@host/database")]
+    #[error(
+        "{setting} is not the URL of a PostgreSQL database with a user: postgres://user:password@host/database"
+    )]
     Url {
         /// The setting.
         setting: &'static str,
@@ -31,7 +33,9 @@ pub enum MigrateError {
     #[error("no connection to PostgreSQL as the owner")]
     Connect(#[source] sqlx::Error),
     /// The logins are missing, and the owner may not make them.
-    #[error("the logins of database.url and database.worker_url don't exist, and the owner may not create roles. Let an administrator run:\n\n{sql}\n")]
+    #[error(
+        "the logins of database.url and database.worker_url don't exist, and the owner may not create roles. Let an administrator run:\n\n{sql}\n"
+    )]
     MissingRoles {
         /// What an administrator has to run.
         sql: String,
@@ -63,7 +67,9 @@ pub(crate) fn identifier(text: &str) -> String {
 
 fn login(setting: &'static str, url: &SecretString) -> Result<Login, MigrateError> {
     let parsed = url::Url::parse(url.expose_secret()).map_err(|_| MigrateError::Url { setting })?;
-    let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().map(std::borrow::Cow::into_owned);
+    let decode = |text: &str| {
+        percent_encoding::percent_decode_str(text).decode_utf8().map(std::borrow::Cow::into_owned)
+    };
     let name = decode(parsed.username()).map_err(|_| MigrateError::Url { setting })?;
     let password = parsed.password().map(decode).transpose().map_err(|_| MigrateError::Url { setting })?;
     if name.is_empty() {
@@ -74,38 +80,56 @@ fn login(setting: &'static str, url: &SecretString) -> Result<Login, MigrateErro
 
 /// What makes a login.
 fn create_role(login: &Login) -> String {
-    let password = login.password.as_deref().map(|password| format!(" PASSWORD {}", literal(password))).unwrap_or_default();
-    format!("CREATE ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE{password};", identifier(&login.name))
+    let password = login
+        .password
+        .as_deref()
+        .map(|password| format!(" PASSWORD {}", literal(password)))
+        .unwrap_or_default();
+    format!(
+        "CREATE ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE{password};",
+        identifier(&login.name)
+    )
 }
 
 /// Makes the two logins where they are missing, and brings the schema up to date.
 ///
 /// # Errors
 /// [`MigrateError`]; each migration is one transaction, so that a failed one leaves no trace.
-pub async fn migrate(owner_url: &SecretString, app_url: &SecretString, worker_url: &SecretString) -> Result<usize, MigrateError> {
+pub async fn migrate(
+    owner_url: &SecretString,
+    app_url: &SecretString,
+    worker_url: &SecretString,
+) -> Result<usize, MigrateError> {
     let app = login("database.url", app_url)?;
     let worker = login("database.worker_url", worker_url)?;
-    let options =
-        PgConnectOptions::from_str(owner_url.expose_secret()).map_err(|_| MigrateError::Url { setting: "database.owner_url" })?;
+    let options = PgConnectOptions::from_str(owner_url.expose_secret())
+        .map_err(|_| MigrateError::Url { setting: "database.owner_url" })?;
     let mut connection = PgConnection::connect_with(&options).await.map_err(MigrateError::Connect)?;
 
     let mut missing = Vec::new();
     for login in [&app, &worker] {
-        let exists = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1) AS "exists!""#, login.name)
-            .fetch_one(&mut connection)
-            .await
-            .map_err(MigrateError::Database)?;
+        let exists = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1) AS "exists!""#,
+            login.name
+        )
+        .fetch_one(&mut connection)
+        .await
+        .map_err(MigrateError::Database)?;
         if !exists {
             missing.push(login);
         }
     }
     if !missing.is_empty() {
-        let may = sqlx::query_scalar!(r#"SELECT (rolcreaterole OR rolsuper) AS "may!" FROM pg_roles WHERE rolname = current_user"#)
-            .fetch_one(&mut connection)
-            .await
-            .map_err(MigrateError::Database)?;
+        let may = sqlx::query_scalar!(
+            r#"SELECT (rolcreaterole OR rolsuper) AS "may!" FROM pg_roles WHERE rolname = current_user"#
+        )
+        .fetch_one(&mut connection)
+        .await
+        .map_err(MigrateError::Database)?;
         if !may {
-            let sql = missing.iter().map(|login| format!("-- the login of {}\n{}", login.setting, create_role(login)));
+            let sql = missing
+                .iter()
+                .map(|login| format!("-- the login of {}\n{}", login.setting, create_role(login)));
             return Err(MigrateError::MissingRoles { sql: sql.collect::<Vec<_>>().join("\n") });
         }
         for login in &missing {

@@ -31,6 +31,12 @@ use crate::{
 /// How long a request waits for a connection before it is told to come back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a session of ours may take: a replica that stands still in a transaction must not hold up the others.
+const SESSION_LIMITS: [(&str, &str); 3] =
+    [("statement_timeout", "15s"), ("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "30s")];
+/// How long closing may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The database could not be reached or the login isn't one to serve with.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -106,7 +112,11 @@ impl Database {
     ///
     /// # Errors
     /// Where there is no connection.
-    pub async fn tenant_tx_in(&self, actor: Arc<Principal>, tenant: TenantId) -> Result<TenantTx, sqlx::Error> {
+    pub async fn tenant_tx_in(
+        &self,
+        actor: Arc<Principal>,
+        tenant: TenantId,
+    ) -> Result<TenantTx, sqlx::Error> {
         TenantTx::begin(self, &self.app, Actor::Principal(actor), Some(tenant)).await
     }
 
@@ -147,15 +157,20 @@ impl Database {
 
     /// Closes all connections.
     pub async fn close(&self) {
-        self.app.close().await;
-        self.worker.close().await;
+        let close = async {
+            tokio::join!(self.app.close(), self.worker.close());
+        };
+        if tokio::time::timeout(CLOSE_TIMEOUT, close).await.is_err() {
+            tracing::warn!("the database's connections did not close in time");
+        }
     }
 }
 
 async fn connect_login(setting: &'static str, url: &SecretString, most: u32) -> Result<PgPool, ConnectError> {
     let options = PgConnectOptions::from_str(url.expose_secret())
         .map_err(|source| ConnectError::Url { setting, source })?
-        .application_name("chancery");
+        .application_name("chancery")
+        .options(SESSION_LIMITS);
     let pool = PgPoolOptions::new()
         .max_connections(most)
         .acquire_timeout(ACQUIRE_TIMEOUT)

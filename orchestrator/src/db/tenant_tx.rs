@@ -47,12 +47,21 @@ pub struct TenantTx {
 }
 
 impl TenantTx {
-    pub(super) async fn begin(database: &Database, pool: &PgPool, actor: Actor, tenant: Option<TenantId>) -> Result<Self, sqlx::Error> {
+    pub(super) async fn begin(
+        database: &Database,
+        pool: &PgPool,
+        actor: Actor,
+        tenant: Option<TenantId>,
+    ) -> Result<Self, sqlx::Error> {
         // BEGIN and the settings are one round trip. Only UUIDs are written into the text, so it can't be bent.
         let mut begin = String::from("BEGIN; SELECT ");
         let user = actor.user().map(|user| user.0.to_string()).unwrap_or_default();
         let _ = write!(begin, "set_config('app.actor_id', '{user}', true), ");
-        let _ = write!(begin, "set_config('app.tenant_id', '{}', true), ", tenant.map(|tenant| tenant.0.to_string()).unwrap_or_default());
+        let _ = write!(
+            begin,
+            "set_config('app.tenant_id', '{}', true), ",
+            tenant.map(|tenant| tenant.0.to_string()).unwrap_or_default()
+        );
         begin.push_str("set_config('app.tenant_ids', '{");
         if let Actor::Principal(principal) = &actor {
             for (index, id) in principal.tenant_ids().into_iter().enumerate() {
@@ -81,7 +90,9 @@ impl TenantTx {
     /// Where the database can't be asked.
     pub async fn enter(&mut self, tenant: TenantId) -> Result<(), sqlx::Error> {
         if self.tenant != Some(tenant) {
-            sqlx::query!("SELECT set_config('app.tenant_id', $1, true)", tenant.0.to_string()).fetch_one(&mut *self.tx).await?;
+            sqlx::query!("SELECT set_config('app.tenant_id', $1, true)", tenant.0.to_string())
+                .fetch_one(&mut *self.tx)
+                .await?;
             self.tenant = Some(tenant);
         }
         Ok(())

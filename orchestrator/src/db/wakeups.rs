@@ -99,13 +99,17 @@ async fn notify_others(pool: PgPool, inner: std::sync::Weak<Inner>) {
         let tenants: Vec<_> = outgoing.tenants.into_iter().collect();
         let mut payloads: Vec<String> = tenants
             .chunks(TENANTS_A_NOTIFY)
-            .map(|chunk| chunk.iter().map(|tenant| tenant.0.simple().to_string()).collect::<Vec<_>>().join(","))
+            .map(|chunk| {
+                chunk.iter().map(|tenant| tenant.0.simple().to_string()).collect::<Vec<_>>().join(",")
+            })
             .collect();
         if outgoing.jobs {
             payloads.push("jobs".to_owned());
         }
         for payload in payloads {
-            if let Err(error) = sqlx::query!("SELECT pg_notify($1, $2)", CHANNEL, payload).fetch_one(&pool).await {
+            if let Err(error) =
+                sqlx::query!("SELECT pg_notify($1, $2)", CHANNEL, payload).fetch_one(&pool).await
+            {
                 // Polling finds it a little later.
                 tracing::debug!(%error, "other replicas could not be woken");
             }
@@ -131,7 +135,10 @@ pub async fn listen(pool_url: sqlx::postgres::PgConnectOptions, wakeups: Wakeups
     }
 }
 
-async fn listen_once(options: &sqlx::postgres::PgConnectOptions, wakeups: &Wakeups) -> Result<(), sqlx::Error> {
+async fn listen_once(
+    options: &sqlx::postgres::PgConnectOptions,
+    wakeups: &Wakeups,
+) -> Result<(), sqlx::Error> {
     // A pool of its own: the listener holds its connection for good.
     let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
     let mut listener = PgListener::connect_with(&pool).await?;

@@ -14,6 +14,7 @@ const SECRETS: &str = "secrets.json";
 const MASTER_KEY: &str = "master.key";
 const DOUBLES: &str = "doubles";
 const SEEDED: &str = "seeded.json";
+const LOCK: &str = "demo.lock";
 
 /// What the parts of a demo prove to each other; made once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +39,8 @@ pub(super) struct Seeded {
 pub struct DataDir {
     path: PathBuf,
     secrets: Secrets,
+    /// Held for as long as the directory is in use.
+    _lock: std::fs::File,
 }
 
 impl DataDir {
@@ -46,16 +49,26 @@ impl DataDir {
     /// # Errors
     /// Where it can't be written.
     pub fn open(path: &Path, ids: &dyn IdGenerator) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(path.join(DOUBLES)).with_context(|| format!("{} can't be made", path.display()))?;
+        std::fs::create_dir_all(path.join(DOUBLES))
+            .with_context(|| format!("{} can't be made", path.display()))?;
         let path = path.canonicalize().with_context(|| format!("{} can't be opened", path.display()))?;
+        let lock = std::fs::File::create(path.join(LOCK))
+            .with_context(|| format!("{} can't be written", path.display()))?;
+        anyhow::ensure!(
+            lock.try_lock().is_ok(),
+            "the data directory {} is in use by another demo; stop that one first, or choose another directory",
+            path.display()
+        );
         let key_file = path.join(MASTER_KEY);
         if !key_file.exists() {
             write_secret(&key_file, MasterKey::generate(ids).as_bytes())?;
         }
         let secrets_file = path.join(SECRETS);
         let secrets = if secrets_file.exists() {
-            let text = std::fs::read(&secrets_file).with_context(|| format!("{} can't be read", secrets_file.display()))?;
-            serde_json::from_slice(&text).with_context(|| format!("{} can't be understood", secrets_file.display()))?
+            let text = std::fs::read(&secrets_file)
+                .with_context(|| format!("{} can't be read", secrets_file.display()))?;
+            serde_json::from_slice(&text)
+                .with_context(|| format!("{} can't be understood", secrets_file.display()))?
         } else {
             let random = || {
                 let mut bytes = [0; 32];
@@ -73,7 +86,7 @@ impl DataDir {
             write_secret(&secrets_file, &serde_json::to_vec_pretty(&secrets)?)?;
             secrets
         };
-        Ok(Self { path, secrets })
+        Ok(Self { path, secrets, _lock: lock })
     }
 
     /// Removes what a demo has kept in the directory, and nothing else.
@@ -106,7 +119,10 @@ impl DataDir {
     }
 
     pub(super) fn seeded(&self) -> Seeded {
-        std::fs::read(self.path.join(SEEDED)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+        std::fs::read(self.path.join(SEEDED))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default()
     }
 
     pub(super) fn remember_seeded(&self, seeded: &Seeded) -> anyhow::Result<()> {
@@ -127,7 +143,12 @@ fn remove(result: std::io::Result<()>, path: &Path) -> anyhow::Result<()> {
 fn write_secret(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let temporary = path.with_extension("new");
     let written = (|| {
-        let mut file = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)

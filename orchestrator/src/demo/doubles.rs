@@ -43,7 +43,8 @@ impl Addresses {
     /// Where there are no four ports after it.
     pub fn after(chancery: SocketAddr) -> anyhow::Result<Self> {
         let next = |offset: u16| {
-            let port = chancery.port().checked_add(offset).context("there are no four ports after that one")?;
+            let port =
+                chancery.port().checked_add(offset).context("there are no four ports after that one")?;
             anyhow::Ok(SocketAddr::new(chancery.ip(), port))
         };
         Ok(Self { chancery, keycloak: next(1)?, chatwoot: next(2)?, matrix: next(3)?, jitsi: next(4)? })
@@ -140,7 +141,12 @@ impl Doubles {
     ///
     /// # Errors
     /// Where a state can't be read or written.
-    pub fn open(data_dir: &DataDir, addresses: &Addresses, clock: &SharedClock, ids: &SharedIds) -> anyhow::Result<Self> {
+    pub fn open(
+        data_dir: &DataDir,
+        addresses: &Addresses,
+        clock: &SharedClock,
+        ids: &SharedIds,
+    ) -> anyhow::Result<Self> {
         let secrets = data_dir.secrets();
         let url = |address| Url::parse(&addresses.url(address)).context("an address makes no URL");
         let keycloak = FakeKeycloak::open(keycloak::Options {
@@ -151,9 +157,17 @@ impl Doubles {
             ids: Arc::clone(ids),
         })?;
         let agents = vec![
-            chatwoot::AgentAccount { id: 8, name: "Ada Agent".to_owned(), email: "acme-agent@acme.example".to_owned() },
+            chatwoot::AgentAccount {
+                id: 8,
+                name: "Ada Agent".to_owned(),
+                email: "acme-agent@acme.example".to_owned(),
+            },
             // Somebody who works in Chatwoot and whom Keycloak doesn't know.
-            chatwoot::AgentAccount { id: 9, name: "Temp Worker".to_owned(), email: "temp@agency.example".to_owned() },
+            chatwoot::AgentAccount {
+                id: 9,
+                name: "Temp Worker".to_owned(),
+                email: "temp@agency.example".to_owned(),
+            },
         ];
         let chatwoot = FakeChatwoot::open(chatwoot::Options {
             public_url: url(addresses.chatwoot)?,
@@ -211,19 +225,19 @@ impl Doubles {
     /// Points the settings at the doubles.
     pub fn configure(&self, config: &mut Config, secrets: &Secrets) {
         let issuer = self.keycloak.issuer();
-        config.keycloak.url = issuer.split("/realms/").next().unwrap_or(issuer).to_owned();
+        config.keycloak.url = issuer.split("/realms/").next().unwrap_or(issuer).into();
         config.keycloak.client_secret = "demo-only-chancery-shell".to_owned().into();
         config.keycloak.sync_client_secret = "demo-only-chancery-sync".to_owned().into();
         config.chatwoot.url = self.chatwoot.public_url().to_string();
         config.chatwoot.token = self.chatwoot.admin_token();
         config.chatwoot.bot_token = self.chatwoot.bot_token();
         config.matrix.url = self.matrix.public_url().to_string();
-        config.matrix.server_name = SERVER_NAME.to_owned();
+        config.matrix.server_name = SERVER_NAME.into();
         config.matrix.as_token = secrets.matrix_as_token.clone().into();
         config.matrix.hs_token = secrets.matrix_hs_token.clone().into();
-        config.matrix.sender_localpart = BOT.to_owned();
+        config.matrix.sender_localpart = BOT.into();
         config.jitsi.url = self.jitsi.public_url().to_string();
-        config.jitsi.app_id = JITSI_APP.to_owned();
+        config.jitsi.app_id = JITSI_APP.into();
         config.jitsi.secret = secrets.jitsi_secret.clone().into();
         debug_assert!(!config.chatwoot.token.expose_secret().is_empty());
     }

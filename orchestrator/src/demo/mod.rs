@@ -70,7 +70,7 @@ pub async fn run(arguments: DemoArguments) -> anyhow::Result<()> {
     let ids: SharedIds = Arc::new(RandomIds);
     if arguments.reset {
         DataDir::reset(&arguments.data_dir).await?;
-        say("Everything that earlier runs had kept is removed.");
+        say(&format!("What earlier runs had kept in {} is removed.", arguments.data_dir.display()));
     }
     // The ports first: the commonest obstacle is told before anything is touched.
     let listener = server::bind(arguments.listen).await?;
@@ -126,7 +126,9 @@ impl Running {
         let start_page = Some(Arc::new(people::start_page(addresses)));
         let state = AppState::start(config, Environment { clock, ids, lifecycle, start_page }).await?;
         server::serve(&state, listener);
-        seed(&state, &doubles, data_dir).await.context("the demo's tenants and webhooks could not be set up")?;
+        seed(&state, &doubles, data_dir)
+            .await
+            .context("the demo's tenants and webhooks could not be set up")?;
         state.spawn_background();
         Ok(Self { state, doubles, addresses: addresses.clone(), postgres })
     }

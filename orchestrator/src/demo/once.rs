@@ -32,7 +32,10 @@ struct Story<'a> {
 }
 
 /// What a step has to find in time.
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+async fn eventually<T>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
     let begun = Instant::now();
     loop {
         if let Some(found) = look().await? {
@@ -48,10 +51,16 @@ fn text(value: &Value, field: &str) -> anyhow::Result<String> {
 }
 
 impl Story<'_> {
-    async fn step<T>(&mut self, name: &str, doing: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    async fn step<T>(
+        &mut self,
+        name: &str,
+        doing: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
         self.steps += 1;
         let begun = Instant::now();
-        let result = tokio::time::timeout(STEP_DEADLINE * 2, doing).await.unwrap_or_else(|_| Err(anyhow::anyhow!("it took too long")));
+        let result = tokio::time::timeout(STEP_DEADLINE * 2, doing)
+            .await
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("it took too long")));
         let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
         match result {
             Ok(value) => {
@@ -66,12 +75,14 @@ impl Story<'_> {
     }
 
     fn person(&self, username: &str) -> anyhow::Result<Visitor> {
-        let person: &Person = PEOPLE.iter().find(|person| person.username == username).context("there is no such person")?;
+        let person: &Person =
+            PEOPLE.iter().find(|person| person.username == username).context("there is no such person")?;
         Visitor::new(person, &self.running.addresses, &self.running.state.issuer)
     }
 
     async fn tell(&mut self) -> anyhow::Result<()> {
-        let (mut agent, mut ceo, mut outsider) = (self.person("acme-agent")?, self.person("acme-ceo")?, self.person("outsider")?);
+        let (mut agent, mut ceo, mut outsider) =
+            (self.person("acme-agent")?, self.person("acme-ceo")?, self.person("outsider")?);
         let chatwoot = self.running.addresses.url(self.running.addresses.chatwoot);
         let matrix = self.running.addresses.url(self.running.addresses.matrix);
         let running = self.running;
@@ -80,11 +91,21 @@ impl Story<'_> {
             .step("a customer writes in Chatwoot", async {
                 let inbox = running.doubles.chatwoot.inbox_identifier();
                 let base = format!("{chatwoot}public/api/v1/inboxes/{inbox}/contacts");
-                let contact = agent.post_public(&base, &json!({ "name": "Connie Customer", "email": "connie@customer.example" })).await?;
+                let contact = agent
+                    .post_public(
+                        &base,
+                        &json!({ "name": "Connie Customer", "email": "connie@customer.example" }),
+                    )
+                    .await?;
                 let conversations = format!("{base}/{}/conversations", text(&contact, "source_id")?);
                 let conversation = agent.post_public(&conversations, &json!({})).await?;
                 let id = conversation["id"].as_i64().context("the conversation has no number")?;
-                agent.post_public(&format!("{conversations}/{id}/messages"), &json!({ "content": "My order came broken, and I want my 1,200 EUR back." })).await?;
+                agent
+                    .post_public(
+                        &format!("{conversations}/{id}/messages"),
+                        &json!({ "content": "My order came broken, and I want my 1,200 EUR back." }),
+                    )
+                    .await?;
                 Ok(id)
             })
             .await?;
@@ -95,9 +116,12 @@ impl Story<'_> {
                 eventually("the conversation", async || {
                     let page = agent.get("/conversations", &[("tenantId", TENANT)]).await?;
                     let found = page["items"].as_array().into_iter().flatten().find(|one| {
-                        one["displayId"] == display_id && one["lastMessage"].as_str().is_some_and(|message| message.contains("1,200 EUR"))
+                        one["displayId"] == display_id
+                            && one["lastMessage"]
+                                .as_str()
+                                .is_some_and(|message| message.contains("1,200 EUR"))
                     });
-                    Ok(found.map(|found| text(found, "id")).transpose()?)
+                    found.map(|found| text(found, "id")).transpose()
                 })
                 .await
             })
@@ -117,7 +141,11 @@ impl Story<'_> {
                 text(&approval, "id")
             })
             .await?;
-        self.step("the approval is on the CEO's event stream", events.wait_for("approval.created", &approval)).await?;
+        self.step(
+            "the approval is on the CEO's event stream",
+            events.wait_for("approval.created", &approval),
+        )
+        .await?;
 
         self.step("the CEO approves, with a consultation", async {
             let body = json!({ "status": "approved", "comment": "Refund it, with an apology.", "consultation": true });
@@ -130,8 +158,16 @@ impl Story<'_> {
 
         self.step("the audit trail has who asked and who decided", async {
             let page = ceo.get(&format!("/audit/resource/approval/{approval}"), &[]).await?;
-            let actions: Vec<&str> = page["items"].as_array().into_iter().flatten().filter_map(|entry| entry["action"].as_str()).collect();
-            ensure!(actions.contains(&"approval.requested") && actions.contains(&"approval.approved"), "the trail has only {actions:?}");
+            let actions: Vec<&str> = page["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|entry| entry["action"].as_str())
+                .collect();
+            ensure!(
+                actions.contains(&"approval.requested") && actions.contains(&"approval.approved"),
+                "the trail has only {actions:?}"
+            );
             Ok(())
         })
         .await?;
@@ -142,10 +178,20 @@ impl Story<'_> {
             let marker = format!("chancery:{approval}:approved");
             eventually("the note", async || {
                 let messages = agent.get_chatwoot(&url, &token).await?;
-                let note = messages["payload"].as_array().into_iter().flatten().find(|message| message["source_id"] == marker.as_str()).cloned();
+                let note = messages["payload"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .find(|message| message["source_id"] == marker.as_str())
+                    .cloned();
                 let Some(note) = note else { return Ok(None) };
                 ensure!(note["private"] == true, "the note is not private");
-                ensure!(note["content"].as_str().is_some_and(|content| content.contains("Refund it, with an apology.")), "the note lacks the comment");
+                ensure!(
+                    note["content"]
+                        .as_str()
+                        .is_some_and(|content| content.contains("Refund it, with an apology.")),
+                    "the note lacks the comment"
+                );
                 Ok(Some(()))
             })
             .await
@@ -153,14 +199,21 @@ impl Story<'_> {
         .await?;
 
         self.step("the notice is in the team's Matrix room", async {
-            eventually("the notice", async || ceo.matrix_has(&matrix, &running.state, &approval).await.map(|has| has.then_some(()))).await
+            eventually("the notice", async || {
+                ceo.matrix_has(&matrix, &running.state, &approval).await.map(|has| has.then_some(()))
+            })
+            .await
         })
         .await?;
 
         let consultation = self
             .step("the CEO starts the consultation, and both join it in Jitsi", async {
                 let page = ceo.get("/consultations", &[("tenantId", TENANT)]).await?;
-                let found = page["items"].as_array().into_iter().flatten().find(|one| one["approvalId"] == approval.as_str());
+                let found = page["items"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .find(|one| one["approvalId"] == approval.as_str());
                 let id = text(found.context("there is no consultation")?, "id")?;
                 ceo.post(&format!("/consultations/{id}/start"), &json!({})).await?;
                 for person in [&ceo, &agent] {

@@ -11,7 +11,8 @@ use crate::{
 
 /// The tenant whose customers write in Chatwoot.
 const CHATWOOT_TENANT: &str = "/organizations/acme-corp";
-const TENANTS: [&str; 4] = ["/organizations/acme-corp", "/organizations/globex", "/teams/engineering", "/teams/support"];
+const TENANTS: [&str; 4] =
+    ["/organizations/acme-corp", "/organizations/globex", "/teams/engineering", "/teams/support"];
 const SUBSCRIPTIONS: [&str; 6] = [
     "conversation_created",
     "conversation_updated",
@@ -36,13 +37,15 @@ pub async fn seed(state: &AppState, doubles: &Doubles, data_dir: &DataDir) -> an
 
     let source_url = |service: &str, source| public_url.join(&format!("/api/v1/webhooks/{service}/{source}"));
     let account = ACCOUNT_ID.to_string();
-    let webhook_is_ours = seeded.chatwoot_webhook.as_deref().is_some_and(|url| url.starts_with(public_url.as_str()));
+    let webhook_is_ours =
+        seeded.chatwoot_webhook.as_deref().is_some_and(|url| url.starts_with(public_url.as_str()));
     if !webhook_is_ours {
         // The source's id first, since it stands in the URL; then the secret that Chatwoot has minted for that URL.
         let none_yet = SourceSecrets(Vec::new());
         let source = register_source(state, tenant, "chatwoot", "Website", &account, none_yet).await?;
         let url = source_url("chatwoot", source)?;
-        let chatwoot = state.tools.chatwoot.as_ref().context("Chatwoot is not connected")?.account(ACCOUNT_ID)?;
+        let chatwoot =
+            state.tools.chatwoot.as_ref().context("Chatwoot is not connected")?.account(ACCOUNT_ID)?;
         let webhook = chatwoot.register_webhook(&url, "Chancery", &SUBSCRIPTIONS).await?;
         let secret = webhook.secret.context("Chatwoot has minted no secret")?;
         let secrets = SourceSecrets(vec![secret.expose_secret().to_owned()]);
@@ -50,15 +53,14 @@ pub async fn seed(state: &AppState, doubles: &Doubles, data_dir: &DataDir) -> an
         seeded.chatwoot_webhook = Some(url.into());
         data_dir.remember_seeded(&seeded)?;
     }
-    let source = match seeded.matrix_source {
-        Some(source) => crate::ids::SourceId(source),
-        None => {
-            let secrets = SourceSecrets(vec![data_dir.secrets().matrix_hs_token.clone()]);
-            let source = register_source(state, tenant, "matrix", "Homeserver", "chancery", secrets).await?;
-            seeded.matrix_source = Some(source.0);
-            data_dir.remember_seeded(&seeded)?;
-            source
-        }
+    let source = if let Some(source) = seeded.matrix_source {
+        crate::ids::SourceId(source)
+    } else {
+        let secrets = SourceSecrets(vec![data_dir.secrets().matrix_hs_token.clone()]);
+        let source = register_source(state, tenant, "matrix", "Homeserver", "chancery", secrets).await?;
+        seeded.matrix_source = Some(source.0);
+        data_dir.remember_seeded(&seeded)?;
+        source
     };
     doubles.matrix.set_appservice_url(Some(source_url("matrix", source)?))?;
     Ok(())

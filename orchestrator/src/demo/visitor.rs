@@ -27,7 +27,12 @@ impl Visitor {
     pub fn new(person: &Person, addresses: &Addresses, issuer: &str) -> anyhow::Result<Self> {
         // Not every resolver knows *.localhost.
         let loopback = SocketAddr::new(addresses.chancery.ip(), 0);
-        let client = Client::builder().redirect(Policy::none()).no_proxy().timeout(STEP_DEADLINE).resolve(person.host, loopback).build()?;
+        let client = Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .timeout(STEP_DEADLINE)
+            .resolve(person.host, loopback)
+            .build()?;
         Ok(Self {
             username: person.username,
             origin: format!("http://{}:{}", person.host, addresses.chancery.port()),
@@ -40,7 +45,8 @@ impl Visitor {
 
     /// Signs in as a browser does: to the shell, over Keycloak's page, and back. Then gets a token for the API.
     pub async fn sign_in(&mut self) -> anyhow::Result<()> {
-        let departure = self.browse(Method::GET, &format!("{}/auth/login?return_to=/app", self.origin), &[]).await?;
+        let departure =
+            self.browse(Method::GET, &format!("{}/auth/login?return_to=/app", self.origin), &[]).await?;
         let back = self.choose_myself(location(&departure)?).await?;
         let arrival = self.browse(Method::GET, &back, &[]).await?;
         let checked = self.browse(Method::GET, &join(&self.origin, &location(&arrival)?)?, &[]).await?;
@@ -52,8 +58,17 @@ impl Visitor {
     /// Keycloak's page: picks this person, and gives the address that it leads back to.
     async fn choose_myself(&self, authorization_url: String) -> anyhow::Result<String> {
         let page = self.client.get(&authorization_url).send().await?.error_for_status()?.text().await?;
-        let action = page.split("action=\"").nth(1).and_then(|rest| rest.split('"').next()).context("Keycloak's page has no form")?;
-        let chosen = self.client.post(action.replace("&amp;", "&")).form(&[("username", self.username)]).send().await?;
+        let action = page
+            .split("action=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .context("Keycloak's page has no form")?;
+        let chosen = self
+            .client
+            .post(action.replace("&amp;", "&"))
+            .form(&[("username", self.username)])
+            .send()
+            .await?;
         location(&chosen)
     }
 
@@ -75,7 +90,12 @@ impl Visitor {
             ("code_challenge_method", "S256"),
         ]);
         let back = Url::parse(&self.choose_myself(url.into()).await?)?;
-        let code = back.query_pairs().find(|(name, _)| name == "code").context("Keycloak gave no code")?.1.into_owned();
+        let code = back
+            .query_pairs()
+            .find(|(name, _)| name == "code")
+            .context("Keycloak gave no code")?
+            .1
+            .into_owned();
         let form = [
             ("grant_type", "authorization_code"),
             ("code", &code),
@@ -84,7 +104,8 @@ impl Visitor {
             ("client_id", client_id),
             ("client_secret", client_secret),
         ];
-        let answer: Value = self.client.post(endpoint("token")).form(&form).send().await?.error_for_status()?.json().await?;
+        let answer: Value =
+            self.client.post(endpoint("token")).form(&form).send().await?.error_for_status()?.json().await?;
         answer["access_token"].as_str().map(str::to_owned).context("Keycloak gave no access token")
     }
 
@@ -113,16 +134,32 @@ impl Visitor {
         Ok(response)
     }
 
-    async fn call(&self, method: Method, path: &str, query: &[(&str, &str)], body: Option<&Value>) -> anyhow::Result<Response> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> anyhow::Result<Response> {
         let token = self.token.as_deref().context("nobody has signed in")?;
-        let mut request = self.client.request(method, format!("{}/api/v1{path}", self.origin)).query(query).bearer_auth(token);
+        let mut request = self
+            .client
+            .request(method, format!("{}/api/v1{path}", self.origin))
+            .query(query)
+            .bearer_auth(token);
         if let Some(body) = body {
             request = request.json(body);
         }
         Ok(request.send().await?)
     }
 
-    async fn call_for_json(&self, method: Method, path: &str, query: &[(&str, &str)], body: Option<&Value>) -> anyhow::Result<Value> {
+    async fn call_for_json(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
         let name = method.to_string();
         let response = self.call(method, path, query, body).await?;
         let status = response.status();
@@ -151,7 +188,8 @@ impl Visitor {
     pub async fn tenant(&self, path: &str) -> anyhow::Result<String> {
         let me = self.get("/me", &[]).await?;
         let tenants = me["tenants"].as_array().into_iter().flatten();
-        let tenant = tenants.into_iter().find(|tenant| tenant["path"] == path).context("one is not in the tenant")?;
+        let tenant =
+            tenants.into_iter().find(|tenant| tenant["path"] == path).context("one is not in the tenant")?;
         tenant["id"].as_str().map(str::to_owned).context("the tenant has no id")
     }
 
@@ -169,16 +207,33 @@ impl Visitor {
     }
 
     pub async fn get_chatwoot(&self, url: &str, token: &SecretString) -> anyhow::Result<Value> {
-        Ok(self.client.get(url).header("api-access-token", token.expose_secret()).send().await?.error_for_status()?.json().await?)
+        Ok(self
+            .client
+            .get(url)
+            .header("api-access-token", token.expose_secret())
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await?)
     }
 
     /// Whether the tenant's room tells of the approval's decision.
     pub async fn matrix_has(&self, matrix: &str, state: &AppState, approval: &str) -> anyhow::Result<bool> {
         let token = state.config.matrix.as_token.expose_secret();
         let tenant = self.tenant("/organizations/acme-corp").await?.replace('-', "");
-        let alias = format!("#{}_approvals_{tenant}:{}", state.config.matrix.sender_localpart, state.config.matrix.server_name);
-        let alias = percent_encoding::utf8_percent_encode(&alias, percent_encoding::NON_ALPHANUMERIC).to_string();
-        let found = self.client.get(format!("{matrix}_matrix/client/v3/directory/room/{alias}")).bearer_auth(token).send().await?;
+        let alias = format!(
+            "#{}_approvals_{tenant}:{}",
+            state.config.matrix.sender_localpart, state.config.matrix.server_name
+        );
+        let alias =
+            percent_encoding::utf8_percent_encode(&alias, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let found = self
+            .client
+            .get(format!("{matrix}_matrix/client/v3/directory/room/{alias}"))
+            .bearer_auth(token)
+            .send()
+            .await?;
         if found.status() == 404 {
             return Ok(false);
         }
@@ -186,7 +241,8 @@ impl Visitor {
         let room = found["room_id"].as_str().context("the alias leads to no room")?;
         let room = percent_encoding::utf8_percent_encode(room, percent_encoding::NON_ALPHANUMERIC);
         let url = format!("{matrix}_matrix/client/v3/rooms/{room}/messages?dir=b&limit=20");
-        let timeline: Value = self.client.get(url).bearer_auth(token).send().await?.error_for_status()?.json().await?;
+        let timeline: Value =
+            self.client.get(url).bearer_auth(token).send().await?.error_for_status()?.json().await?;
         Ok(timeline["chunk"].as_array().into_iter().flatten().any(|event| {
             let body = event["content"]["body"].as_str().unwrap_or_default();
             body.starts_with("Approved by") && body.contains(approval)
@@ -207,7 +263,9 @@ impl Visitor {
 
 fn location(response: &Response) -> anyhow::Result<String> {
     let location = response.headers().get(header::LOCATION);
-    let location = location.with_context(|| format!("{} did not lead on, but answered {}", response.url().path(), response.status()))?;
+    let location = location.with_context(|| {
+        format!("{} did not lead on, but answered {}", response.url().path(), response.status())
+    })?;
     Ok(location.to_str()?.to_owned())
 }
 
@@ -227,8 +285,10 @@ impl EventStream {
         let wait = async {
             loop {
                 while let Some((message, rest)) = self.unread.split_once("\n\n") {
-                    let found = message.lines().any(|line| line == format!("event: {event_type}")) && message.contains(id);
-                    self.unread = rest.to_owned();
+                    let found = message.lines().any(|line| line == format!("event: {event_type}"))
+                        && message.contains(id);
+                    let rest = rest.to_owned();
+                    self.unread = rest;
                     if found {
                         return Ok(());
                     }
@@ -237,6 +297,8 @@ impl EventStream {
                 self.unread.push_str(&String::from_utf8_lossy(&chunk));
             }
         };
-        tokio::time::timeout(STEP_DEADLINE, wait).await.with_context(|| format!("{event_type} did not come"))?
+        tokio::time::timeout(STEP_DEADLINE, wait)
+            .await
+            .with_context(|| format!("{event_type} did not come"))?
     }
 }

@@ -49,6 +49,13 @@ pub enum DirectoryError {
     Database(#[from] sqlx::Error),
 }
 
+impl DirectoryError {
+    /// Whether Keycloak doesn't answer at all.
+    fn is_keycloak_down(&self) -> bool {
+        matches!(self, Self::Keycloak(error) if error.is_retryable())
+    }
+}
+
 /// The directory.
 #[derive(Clone)]
 pub struct Directory {
@@ -70,7 +77,12 @@ impl std::fmt::Debug for Directory {
 
 impl Directory {
     /// The directory of a realm.
-    pub fn new(database: Database, keycloak: Arc<KeycloakAdmin>, api_client: String, clock: SharedClock) -> Self {
+    pub fn new(
+        database: Database,
+        keycloak: Arc<KeycloakAdmin>,
+        api_client: String,
+        clock: SharedClock,
+    ) -> Self {
         let remembered = Cache::builder().max_capacity(50_000).time_to_live(REMEMBERED).build();
         let refreshing = Cache::builder().max_capacity(50_000).time_to_live(REFRESH_APART).build();
         Self { database, keycloak, api_client, clock, remembered, refreshing }
@@ -93,14 +105,16 @@ impl Directory {
         let mut tenants: BTreeMap<TenantId, TenantRef> = BTreeMap::new();
         let mut after: BTreeMap<TenantId, BTreeSet<Membership>> = BTreeMap::new();
         for group in &groups {
-            let Ok(place) = Place::of(&group.path) else { continue };
+            let Some(place) = Place::of(&group.path).ok().filter(|_| tree::is_plain(group)) else { continue };
             let tenant = tree::tenant_group(&self.keycloak, group, &place).await?;
-            let membership = Membership { tenant: tenant.id, user: user.0, group: group.id, role: place.role };
+            let membership =
+                Membership { tenant: tenant.id, user: user.0, group: group.id, role: place.role };
             after.entry(tenant.id).or_default().insert(membership);
             tenants.insert(tenant.id, tenant);
         }
         let mut tx = self.database.system_tx().await?;
-        store::upsert_principal(&mut tx, &found, roles.iter().any(|role| role == "platform-admin"), now).await?;
+        store::upsert_principal(&mut tx, &found, roles.iter().any(|role| role == "platform-admin"), now)
+            .await?;
         let mut new_tenants = Vec::new();
         for tenant in tenants.values() {
             if store::upsert_tenant(tx.connection(), tenant, now).await? {
@@ -182,8 +196,11 @@ impl Directory {
     /// Where Keycloak doesn't answer.
     pub async fn user_by_verified_mail(&self, mail: &str) -> Result<Option<UserId>, ConnectorError> {
         let users = self.keycloak.users_by_email(mail).await?;
-        let mut matching =
-            users.into_iter().filter(|user| user.enabled && user.email_verified && user.email.as_deref().is_some_and(|found| found.eq_ignore_ascii_case(mail)));
+        let mut matching = users.into_iter().filter(|user| {
+            user.enabled
+                && user.email_verified
+                && user.email.as_deref().is_some_and(|found| found.eq_ignore_ascii_case(mail))
+        });
         Ok(match (matching.next(), matching.next()) {
             (Some(user), None) => Some(UserId(user.id)),
             _ => None,
@@ -225,26 +242,42 @@ impl Directory {
 }
 
 /// Makes the memberships of a tenant what they are in Keycloak, each change with its entry in the trail.
-async fn change_memberships(tx: &mut TenantTx, before: &BTreeSet<Membership>, after: &BTreeSet<Membership>) -> Result<(), sqlx::Error> {
+async fn change_memberships(
+    tx: &mut TenantTx,
+    before: &BTreeSet<Membership>,
+    after: &BTreeSet<Membership>,
+) -> Result<(), sqlx::Error> {
     let now = tx.now();
     // First what is taken away, so that nobody has more than they should meanwhile.
     for gone in before.difference(after) {
-        if !after.iter().any(|kept| (kept.user, kept.group) == (gone.user, gone.group)) {
-            store::remove(tx.connection(), *gone).await?;
+        let replaced = after.iter().any(|kept| (kept.user, kept.group) == (gone.user, gone.group));
+        if replaced || store::remove(tx.connection(), *gone).await? {
+            record(tx, "membership.removed", gone).await?;
         }
-        record(tx, "membership.removed", gone).await?;
     }
     for new in after.difference(before) {
-        store::add(tx.connection(), *new, now).await?;
-        record(tx, "membership.added", new).await?;
+        // Another replica may have been faster; then the entry is its.
+        if store::add(tx.connection(), *new, now).await? {
+            record(tx, "membership.added", new).await?;
+        }
     }
     Ok(())
 }
 
 async fn record(tx: &mut TenantTx, action: &'static str, membership: &Membership) -> Result<(), sqlx::Error> {
-    let values = Some(serde_json::json!({ "userId": membership.user, "groupId": membership.group, "role": membership.role }));
-    let (old_values, new_values) = if action == "membership.removed" { (values, None) } else { (None, values) };
-    let change = Change { action, resource: "membership", resource_id: membership.user.to_string(), old_values, new_values, metadata: None };
+    let values = Some(
+        serde_json::json!({ "userId": membership.user, "groupId": membership.group, "role": membership.role }),
+    );
+    let (old_values, new_values) =
+        if action == "membership.removed" { (values, None) } else { (None, values) };
+    let change = Change {
+        action,
+        resource: "membership",
+        resource_id: membership.user.to_string(),
+        old_values,
+        new_values,
+        metadata: None,
+    };
     audit::record(tx, change).await.map(drop)
 }
 

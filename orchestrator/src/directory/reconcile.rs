@@ -42,9 +42,11 @@ impl Reconciler {
         };
         for tenant in tenants {
             if let Err(error) = self.directory.refresh_tenant(tenant).await {
-                tracing::warn!(error = %ErrorChain(&error), "a tenant could not be compared with Keycloak and stays as it is");
-                // Keycloak is down: the others would fare no better.
-                return;
+                tracing::warn!(%tenant, error = %ErrorChain(&error), "a tenant could not be compared with Keycloak and stays as it is");
+                if error.is_keycloak_down() {
+                    // The others would fare no better.
+                    return;
+                }
             }
         }
     }

@@ -50,7 +50,8 @@ impl Place {
 
 /// The name to show: the attribute `displayName`, else the last segment in title case.
 fn display_name(group: &Group) -> String {
-    let attribute = group.attributes.get("displayName").and_then(|values| values.first()).map(|name| name.trim());
+    let attribute =
+        group.attributes.get("displayName").and_then(|values| values.first()).map(|name| name.trim());
     match attribute {
         Some(name) if !name.is_empty() => name.chars().take(255).collect(),
         _ => title_case(&group.name),
@@ -60,10 +61,18 @@ fn display_name(group: &Group) -> String {
 fn title_case(name: &str) -> String {
     let words = name.split(['-', '_', ' ']).filter(|word| !word.is_empty()).map(|word| {
         let mut letters = word.chars();
-        letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default()
+        letters
+            .next()
+            .map(|first| first.to_uppercase().chain(letters).collect::<String>())
+            .unwrap_or_default()
     });
     let title = words.collect::<Vec<_>>().join(" ");
     if title.is_empty() { name.to_owned() } else { title }
+}
+
+/// Whether the path says where the group stands: a name with a slash in it would read as a level of its own.
+pub(super) fn is_plain(group: &Group) -> bool {
+    !group.name.contains('/') && group.path.ends_with(&format!("/{}", group.name))
 }
 
 fn tenant_ref(group: &Group, kind: TenantKind) -> TenantRef {
@@ -71,7 +80,11 @@ fn tenant_ref(group: &Group, kind: TenantKind) -> TenantRef {
 }
 
 /// The tenant of a group that somebody belongs to.
-pub(super) async fn tenant_group(keycloak: &KeycloakAdmin, group: &Group, place: &Place) -> Result<TenantRef, ConnectorError> {
+pub(super) async fn tenant_group(
+    keycloak: &KeycloakAdmin,
+    group: &Group,
+    place: &Place,
+) -> Result<TenantRef, ConnectorError> {
     let found = match (place.depth, group.parent_id) {
         (0, _) => return Ok(tenant_ref(group, place.kind)),
         (1, Some(parent)) => keycloak.group(parent).await?,
@@ -79,8 +92,19 @@ pub(super) async fn tenant_group(keycloak: &KeycloakAdmin, group: &Group, place:
     };
     let found = found.ok_or_else(|| {
         // A group whose parent is gone: the tree is being changed under our eyes.
-        ConnectorError::new(connector_core::ErrorKind::Transient, "keycloak", "a group's parent can't be found")
+        ConnectorError::new(
+            connector_core::ErrorKind::Transient,
+            "keycloak",
+            "a group's parent can't be found",
+        )
     })?;
+    if found.path != place.tenant_path || !is_plain(&found) {
+        return Err(ConnectorError::new(
+            connector_core::ErrorKind::Transient,
+            "keycloak",
+            "a group's parent is not where its path says",
+        ));
+    }
     Ok(tenant_ref(&found, place.kind))
 }
 
@@ -92,10 +116,13 @@ pub(super) struct TenantTree {
 }
 
 /// Reads a tenant's group, all groups below it and their members. None where there is no such group any more.
-pub(super) async fn read_tenant(keycloak: &KeycloakAdmin, tenant: TenantId) -> Result<Option<TenantTree>, ConnectorError> {
+pub(super) async fn read_tenant(
+    keycloak: &KeycloakAdmin,
+    tenant: TenantId,
+) -> Result<Option<TenantTree>, ConnectorError> {
     let Some(root) = keycloak.group(tenant.0).await? else { return Ok(None) };
     let Ok(place) = Place::of(&root.path) else { return Ok(None) };
-    if place.depth != 0 {
+    if place.depth != 0 || !is_plain(&root) {
         return Ok(None);
     }
     let tenant = tenant_ref(&root, place.kind);
@@ -106,7 +133,7 @@ pub(super) async fn read_tenant(keycloak: &KeycloakAdmin, tenant: TenantId) -> R
         for user in keycloak.group_members(group.id).await? {
             members.push((user, group.id, role));
         }
-        pending.extend(keycloak.group_children(group.id).await?);
+        pending.extend(keycloak.group_children(group.id).await?.into_iter().filter(is_plain));
     }
     Ok(Some(TenantTree { tenant, members }))
 }
@@ -119,7 +146,10 @@ mod tests {
     fn a_path_says_tenant_and_role() {
         let place = |path: &str| Place::of(path).map(|place| (place.tenant_path, place.depth, place.role));
         assert_eq!(place("/organizations/acme"), Ok(("/organizations/acme".into(), 0, Role::Member)));
-        assert_eq!(place("/organizations/acme/approvers"), Ok(("/organizations/acme".into(), 1, Role::Approver)));
+        assert_eq!(
+            place("/organizations/acme/approvers"),
+            Ok(("/organizations/acme".into(), 1, Role::Approver))
+        );
         assert_eq!(place("/teams/x/owners"), Ok(("/teams/x".into(), 1, Role::Owner)));
         assert_eq!(place("/teams/x/guild"), Ok(("/teams/x".into(), 1, Role::Member)));
         // Only the direct sub-group of that name gives the role.

@@ -37,14 +37,20 @@ impl IfMatch {
         let mut sent = false;
         for value in headers.get_all(header::IF_MATCH) {
             sent = true;
-            let malformed = || Problem::invalid(vec![FieldError::new("If-Match", "must be a list of entity tags, as in \"3\"")]);
+            let malformed = || {
+                Problem::invalid(vec![FieldError::new(
+                    "If-Match",
+                    "must be a list of entity tags, as in \"3\"",
+                )])
+            };
             let text = value.to_str().map_err(|_| malformed())?;
             for tag in text.split(',').map(str::trim) {
                 if tag == "*" {
                     return Ok(Self::Any);
                 }
                 let tag = tag.strip_prefix("W/").unwrap_or(tag);
-                let tag = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).ok_or_else(malformed)?;
+                let tag =
+                    tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).ok_or_else(malformed)?;
                 versions.extend(tag.parse::<i64>());
             }
         }

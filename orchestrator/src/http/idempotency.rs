@@ -45,7 +45,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Idempotency {
 /// A structured-field string (RFC 8941), or the bare token that most clients send.
 fn read_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(&KEY) else { return Ok(None) };
-    let malformed = || Problem::invalid(vec![FieldError::new("Idempotency-Key", "must be 1 to 255 printable ASCII characters")]);
+    let malformed = || {
+        Problem::invalid(vec![FieldError::new(
+            "Idempotency-Key",
+            "must be 1 to 255 printable ASCII characters",
+        )])
+    };
     let text = value.to_str().map_err(|_| malformed())?.trim();
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     if text.is_empty() || text.len() > 255 || headers.get_all(&KEY).iter().count() > 1 {
@@ -85,20 +90,17 @@ impl Idempotency {
             return Ok(Claim::Proceed(Claimed { idempotency: self, fingerprint }));
         };
         let mut lock = Sha256::new();
-        for part in [actor.0.as_bytes().as_slice(), self.method.as_bytes(), self.route.as_bytes(), key.as_bytes()] {
+        for part in
+            [actor.0.as_bytes().as_slice(), self.method.as_bytes(), self.route.as_bytes(), key.as_bytes()]
+        {
             lock.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             lock.update(part);
         }
         let mut lock_id = [0; 8];
         lock_id.copy_from_slice(&lock.finalize()[..8]);
         let since = tx.now() - KEPT;
-        // One round trip for both. The key may be stored between this statement's look and its lock; storing notices that.
         let found = sqlx::query!(
-            r#"SELECT pg_try_advisory_xact_lock($1) AS "locked!", stored.fingerprint AS "fingerprint?", stored.status AS "status?",
-                      stored.headers AS "headers?", stored.body AS "body?"
-               FROM (VALUES (true)) AS once (here)
-               LEFT JOIN idempotency_keys AS stored
-                   ON stored.actor_id = $2 AND stored.method = $3 AND stored.route = $4 AND stored.key = $5 AND stored.created_at > $6"#,
+            r#"SELECT locked AS "locked!", fingerprint, status, headers, body FROM claim_idempotency_key($1, $2, $3, $4, $5, $6)"#,
             i64::from_be_bytes(lock_id),
             actor.0,
             self.method,
@@ -108,31 +110,41 @@ impl Idempotency {
         )
         .fetch_one(tx.connection())
         .await?;
-        if !found.locked {
-            return Err(in_progress());
-        }
         match (found.fingerprint, found.status, found.headers, found.body) {
             (Some(known), _, _, _) if known != fingerprint => Err(Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency.key_reused",
                 "This key was used for another request",
             )),
-            (Some(_), Some(status), Some(headers), Some(body)) => Ok(Claim::Replay(replay(status, &headers, body))),
+            (Some(_), Some(status), Some(headers), Some(body)) => {
+                Ok(Claim::Replay(replay(status, &headers, body)))
+            }
+            // Looked at after the answer: a repeat that was answered a moment ago may still hold the lock.
+            _ if !found.locked => Err(in_progress()),
             _ => Ok(Claim::Proceed(Claimed { idempotency: self, fingerprint })),
         }
     }
 }
 
 fn in_progress() -> Problem {
-    Problem::new(StatusCode::CONFLICT, "idempotency.in_progress", "The first request with this key is still running")
+    Problem::new(
+        StatusCode::CONFLICT,
+        "idempotency.in_progress",
+        "The first request with this key is still running",
+    )
 }
 
 fn replay(status: i16, headers: &serde_json::Value, body: String) -> Response {
-    let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
+    let status = u16::try_from(status)
+        .ok()
+        .and_then(|status| StatusCode::from_u16(status).ok())
+        .unwrap_or(StatusCode::OK);
     let mut response = (status, body).into_response();
     response.headers_mut().remove(header::CONTENT_TYPE);
     for (name, value) in headers.as_object().into_iter().flatten() {
-        if let (Ok(name), Some(Ok(value))) = (HeaderName::try_from(name), value.as_str().map(HeaderValue::from_str)) {
+        if let (Ok(name), Some(Ok(value))) =
+            (HeaderName::try_from(name), value.as_str().map(HeaderValue::from_str))
+        {
             response.headers_mut().insert(name, value);
         }
     }

@@ -100,7 +100,8 @@ impl Problem {
 
     /// 401 with the challenge of RFC 6750.
     pub fn unauthorised() -> Self {
-        let mut problem = Self::new(StatusCode::UNAUTHORIZED, "unauthorised", "A valid access token is needed");
+        let mut problem =
+            Self::new(StatusCode::UNAUTHORIZED, "unauthorised", "A valid access token is needed");
         problem.challenge = Some("Bearer");
         problem
     }
@@ -122,7 +123,11 @@ impl Problem {
     /// 503 with a time to come back.
     pub fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::warn!(error = %ErrorChain(error), "a request can't be served now");
-        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not possible right now, please try again");
+        let mut problem = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "Not possible right now, please try again",
+        );
         problem.retry_after_seconds = Some(2);
         problem
     }
@@ -167,10 +172,21 @@ impl Problem {
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         match error {
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) => Self::unavailable(&error),
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) => {
+                Self::unavailable(&error)
+            }
+            sqlx::Error::Database(ref database) if database.code().is_some_and(|code| passes(&code)) => {
+                Self::unavailable(&error)
+            }
             error => Self::internal(&error),
         }
     }
+}
+
+/// Whether a SQLSTATE is of a kind that passes: connections (08), rollbacks (40), resources (53), operators (57), and locks
+/// that were not had in time (55P03).
+fn passes(code: &str) -> bool {
+    ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "55P03"
 }
 
 impl IntoResponse for Problem {

@@ -9,23 +9,34 @@ use axum::{
     routing::get,
 };
 use serde::{Deserialize, Serialize};
-use tower_http::{compression::{CompressionLayer, predicate::{NotForContentType, Predicate as _, SizeAbove}}, csrf::CsrfLayer};
+use tower_http::{
+    compression::{
+        CompressionLayer,
+        predicate::{NotForContentType, Predicate as _, SizeAbove},
+    },
+    csrf::CsrfLayer,
+    timeout::TimeoutLayer,
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    middleware::{ContentSecurityPolicy, MAX_BODY_BYTES, known_host, limit_headers, request_id, security_headers},
+    middleware::{
+        ContentSecurityPolicy, MAX_BODY_BYTES, known_host, limit_headers, request_id, security_headers,
+    },
     openapi,
     problem::Problem,
 };
 use crate::{
     app::AppState,
-    auth::{Caller, Permission, PrincipalSource as _},
+    auth::{Caller, Permission, PrincipalError, PrincipalSource as _},
     config::origin,
     http::{ProblemResult, extract::ApiQuery},
     pages,
-    realtime::{self, StreamRequest},
+    realtime::{self, Access, StreamRequest},
 };
 
+/// How long a request may take until its answer begins, its body's arrival included; a stream goes on.
+const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// The largest difference between the database's clock and ours with which a replica is ready.
 const MAX_SKEW_SECONDS: i64 = 2;
 
@@ -37,7 +48,10 @@ pub fn router(state: AppState) -> Router {
         let document = document.clone();
         async move { ([(header::CONTENT_TYPE, "application/json")], document) }
     });
-    let api = api.route("/openapi.json", described).fallback(unknown).method_not_allowed_fallback(method_not_allowed);
+    let api = api
+        .route("/openapi.json", described)
+        .fallback(unknown)
+        .method_not_allowed_fallback(method_not_allowed);
     let shell = pages::router()
         .merge(crate::auth::routes::router())
         .layer(CsrfLayer::new().with_rejection_response(CrossSite))
@@ -45,7 +59,8 @@ pub fn router(state: AppState) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), pages::problems_as_pages));
     let policy = content_security_policy(&state);
     // An event stream is written as it comes; compressing it would hold it back.
-    let compressible = SizeAbove::new(1024).and(NotForContentType::new("text/event-stream")).and(NotForContentType::IMAGES);
+    let compressible =
+        SizeAbove::new(1024).and(NotForContentType::new("text/event-stream")).and(NotForContentType::IMAGES);
     Router::new()
         .nest("/api/v1", api.clone())
         .nest("/api", api)
@@ -59,6 +74,7 @@ pub fn router(state: AppState) -> Router {
                 .with_state(state.clone()),
         )
         .layer(CompressionLayer::new().compress_when(compressible))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(limit_headers))
         .layer(middleware::from_fn_with_state(state.clone(), request_id))
@@ -71,7 +87,8 @@ struct CrossSite;
 
 impl tower_http::csrf::ResponseForProtectionError<axum::body::Body> for CrossSite {
     fn response_for_protection_error(&mut self, _: tower_http::csrf::ProtectionError) -> Response {
-        Problem::new(StatusCode::FORBIDDEN, "cross_site", "This form was sent from another site").into_response()
+        Problem::new(StatusCode::FORBIDDEN, "cross_site", "This form was sent from another site")
+            .into_response()
     }
 }
 
@@ -119,9 +136,14 @@ async fn ready(State(state): State<AppState>) -> Response {
         return not_ready("stopping", "This replica is stopping");
     }
     match state.database.clock_skew().await {
-        Ok(skew) if skew.num_seconds() <= MAX_SKEW_SECONDS => Json(Health { status: "ready" }).into_response(),
+        Ok(skew) if skew.num_seconds() <= MAX_SKEW_SECONDS => {
+            Json(Health { status: "ready" }).into_response()
+        }
         Ok(skew) => {
-            tracing::error!(seconds = skew.num_seconds(), "this machine's clock and the database's are apart");
+            tracing::error!(
+                seconds = skew.num_seconds(),
+                "this machine's clock and the database's are apart"
+            );
             not_ready("clock_skew", "The clocks are apart")
         }
         Err(error) => Problem::unavailable(&error).into_response(),
@@ -148,16 +170,28 @@ struct EventsQuery {
         (status = "4XX", body = Problem, content_type = "application/problem+json")
     )
 )]
-async fn events(State(state): State<AppState>, caller: Caller, headers: HeaderMap, ApiQuery(query): ApiQuery<EventsQuery>) -> ProblemResult<Response> {
+async fn events(
+    State(state): State<AppState>,
+    caller: Caller,
+    headers: HeaderMap,
+    ApiQuery(query): ApiQuery<EventsQuery>,
+) -> ProblemResult<Response> {
     let tenant = caller.named_tenant(&query.tenant_id)?;
     caller.require(crate::auth::can(&caller, Permission::TenantRead, &crate::auth::Resource::of(tenant)))?;
     let (user, directory) = (caller.id, state.directory.clone());
     let request = StreamRequest {
         tenant,
         principal: caller.principal(),
+        valid_for: caller.valid_for(state.clock.now()),
         recheck: Box::new(move || {
             let directory = directory.clone();
-            Box::pin(async move { directory.principal(user).await.ok() })
+            Box::pin(async move {
+                match directory.principal(user).await {
+                    Ok(principal) => Access::Still(principal),
+                    Err(PrincipalError::Unavailable(_)) => Access::Unknown,
+                    Err(PrincipalError::Unknown) => Access::Ended,
+                }
+            })
         }),
         last_event_id: realtime::last_event_id(&headers, query.last_event_id.as_deref()),
         stop: state.lifecycle.soft.clone(),

@@ -8,7 +8,7 @@ use connector_chatwoot::{
 };
 
 use super::{
-    model::{Accepted, Claimed, Source},
+    model::{Claimed, Identified, Source},
     store,
 };
 use crate::{
@@ -32,7 +32,12 @@ pub(super) enum Refused {
 }
 
 /// Verifies a delivery and says what is to be stored of it.
-pub(super) fn accept<'a>(source: &Source, headers: &HeaderMap, body: &'a [u8], now: DateTime<Utc>) -> Result<Accepted<'a>, Refused> {
+pub(super) fn accept(
+    source: &Source,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: DateTime<Utc>,
+) -> Result<Identified, Refused> {
     let verified = webhook::verify(&source.secrets, headers, body, now).map_err(Refused::Signature)?;
     let event = webhook::parse(body).map_err(Refused::Unreadable)?;
     // The delivery's id isn't signed, so that a replayer could change it: what the event is about makes it the same.
@@ -40,12 +45,11 @@ pub(super) fn accept<'a>(source: &Source, headers: &HeaderMap, body: &'a [u8], n
         Some(key) => store::key_hash(&[b"content", key.as_bytes()]),
         None => store::key_hash(&[b"body", body]),
     };
-    Ok(Accepted {
-        event_type: event.name.to_string().chars().take(100).collect(),
+    Ok(Identified {
+        event_type: store::storable(&event.name.to_string(), 100),
         subject: webhook::subject(&event),
-        delivery_id: verified.delivery_id.map(|id| id.chars().take(200).collect()),
+        delivery_id: verified.delivery_id.map(|id| store::storable(&id, 200)),
         key_hash,
-        body,
     })
 }
 
@@ -56,13 +60,15 @@ pub(super) enum ProcessError {
     Unreadable(#[from] ParseError),
     #[error("the event is of another account than its source")]
     OtherAccount,
+    #[error("the stored event can't be opened")]
+    Sealed(#[from] crate::crypto::CryptoError),
     #[error("the database can't be asked")]
     Database(#[from] sqlx::Error),
 }
 
 /// The effects of an event, in the worker's transaction for the source's tenant.
-pub(super) async fn process(tx: &mut TenantTx, claimed: &Claimed) -> Result<(), ProcessError> {
-    let event = webhook::parse(&claimed.body)?;
+pub(super) async fn process(tx: &mut TenantTx, claimed: &Claimed, body: &[u8]) -> Result<(), ProcessError> {
+    let event = webhook::parse(body)?;
     // The account is bound to the source, never taken from the body.
     if event.account_id.is_some_and(|account| account.to_string() != claimed.account) {
         return Err(ProcessError::OtherAccount);
@@ -84,7 +90,8 @@ fn escalate_note(event: &Event, claimed: &Claimed) -> Option<EscalateNote> {
     }
     let (message, conversation) = (event.message.as_ref()?, event.conversation.as_ref()?);
     let sender = message.sender.as_ref()?;
-    let by_agent = message.private && sender.kind == SenderKind::User && message.message_type == MessageType::Outgoing;
+    let by_agent =
+        message.private && sender.kind == SenderKind::User && message.message_type == MessageType::Outgoing;
     if !by_agent || is_ours(message) {
         return None;
     }
@@ -99,8 +106,13 @@ fn escalate_note(event: &Event, claimed: &Claimed) -> Option<EscalateNote> {
         display_id: conversation.id,
         message_id: message.id,
         writer_mail: sender.email.clone(),
-        reason: rest.trim().to_owned(),
+        reason: store::storable(rest.trim(), usize::MAX),
     })
+}
+
+/// A name as the mirror keeps it.
+fn name(text: &str) -> String {
+    store::storable(text, 255)
 }
 
 fn is_ours(message: &Message) -> bool {
@@ -118,17 +130,18 @@ fn observation(event: &Event, claimed: &Claimed, now: DateTime<Utc>) -> Option<O
             | EventName::ConversationStatusChanged
     );
     let conversation = event.conversation.as_ref().filter(|_| relevant)?;
-    let message = event.message.as_ref().filter(|message| !message.private && event.name == EventName::MessageCreated);
+    let message =
+        event.message.as_ref().filter(|message| !message.private && event.name == EventName::MessageCreated);
     let observed = message.and_then(|message| {
         let content = message.content.as_deref().map(str::trim).filter(|content| !content.is_empty());
         let content = match (content, message.attachment_count) {
-            (Some(content), _) => content.chars().take(MAX_LAST_MESSAGE).collect(),
+            (Some(content), _) => store::storable(content, MAX_LAST_MESSAGE),
             (None, 0) => return None,
             (None, _) => "(attachment)".to_owned(),
         };
         Some(conversations::ObservedMessage {
             content,
-            by: message.sender.as_ref().and_then(|sender| sender.name.clone()),
+            by: message.sender.as_ref().and_then(|sender| sender.name.as_deref()).map(name),
             at: message.created_at.or(event.occurred_at).unwrap_or(now),
         })
     });
@@ -138,10 +151,14 @@ fn observation(event: &Event, claimed: &Claimed, now: DateTime<Utc>) -> Option<O
         account: claimed.account.clone(),
         display_id: conversation.id,
         inbox_id: conversation.inbox_id,
-        inbox_name: conversation.inbox_name.clone().or_else(|| event.inbox.as_ref().and_then(|inbox| inbox.name.clone())),
-        contact_name: conversation.contact.as_ref().and_then(|contact| contact.name.clone()),
-        status: conversation.status.as_ref().map(ToString::to_string),
-        labels: conversation.labels.clone(),
+        inbox_name: conversation
+            .inbox_name
+            .as_deref()
+            .or_else(|| event.inbox.as_ref().and_then(|inbox| inbox.name.as_deref()))
+            .map(name),
+        contact_name: conversation.contact.as_ref().and_then(|contact| contact.name.as_deref()).map(name),
+        status: conversation.status.as_ref().map(|status| name(&status.to_string())),
+        labels: conversation.labels.as_ref().map(|labels| labels.iter().map(|label| name(label)).collect()),
         message: observed,
         updated_at: conversation.updated_at.or(event.occurred_at).unwrap_or(now),
     })

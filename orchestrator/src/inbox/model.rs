@@ -26,15 +26,25 @@ pub struct SourceSecrets(pub Vec<String>);
 /// What a source's secrets are sealed for.
 pub(super) const SEALED_FOR: &str = "webhook source secrets";
 
-/// What was verified and is to be stored.
+/// What a received body is sealed for.
+pub(super) const BODY_SEALED_FOR: &str = "inbox event body";
+
+/// What a verified delivery is about.
 #[derive(Debug)]
-pub(super) struct Accepted<'a> {
+pub(super) struct Identified {
     pub event_type: String,
     pub subject: String,
     pub delivery_id: Option<String>,
     /// What makes it the same event.
     pub key_hash: [u8; 32],
-    pub body: &'a [u8],
+}
+
+/// What was verified and is to be stored.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub identified: Identified,
+    /// The raw bytes, sealed.
+    pub sealed_body: Vec<u8>,
 }
 
 /// A claimed event.
@@ -45,7 +55,7 @@ pub(super) struct Claimed {
     pub source: SourceId,
     pub service: String,
     pub subject: String,
-    pub body: Vec<u8>,
+    pub sealed_body: Vec<u8>,
     pub account: String,
     pub attempts: i32,
     pub fence: i64,

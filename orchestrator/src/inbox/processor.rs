@@ -5,7 +5,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     chatwoot::{self, ProcessError},
-    model::Claimed,
+    model::{BODY_SEALED_FOR, Claimed},
     store,
 };
 use crate::{app::AppState, http::problem::ErrorChain};
@@ -16,6 +16,14 @@ const ATTEMPT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_secs(1);
 /// The waits before further attempts; after the last, the event is dead until somebody replays it.
 const WAITS_SECONDS: [i64; 5] = [1, 5, 30, 120, 600];
+
+/// What PostgreSQL refuses to hold, it refuses the next time too (SQLSTATE class 22, data exception).
+fn is_poison(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| code.starts_with("22"))
+}
 
 /// Processes what the inbox has accepted.
 #[derive(Debug, Clone)]
@@ -84,7 +92,9 @@ impl Processor {
     async fn claim(&self, free: usize) -> Vec<Claimed> {
         let claim = async {
             let mut tx = self.state.database.system_tx().await?;
-            let claimed = store::claim(&mut tx, self.state.clock.now(), LEASE, i64::try_from(free).unwrap_or(1)).await?;
+            let claimed =
+                store::claim(&mut tx, self.state.clock.now(), LEASE, i64::try_from(free).unwrap_or(1))
+                    .await?;
             tx.commit().await?;
             Ok::<_, sqlx::Error>(claimed)
         };
@@ -101,13 +111,16 @@ impl Processor {
                 metrics::counter!("chancery_inbox_processed_total", "outcome" => "done").increment(1);
                 return;
             }
-            Ok(Err(ProcessError::Database(error))) => (true, ErrorChain(&error).to_string()),
+            Ok(Err(ProcessError::Database(error))) => (!is_poison(&error), ErrorChain(&error).to_string()),
             // Poison: however often it is tried, it stays what it is.
             Ok(Err(error)) => (false, ErrorChain(&error).to_string()),
             Err(_) => (true, format!("took longer than {} s", ATTEMPT.as_secs())),
         };
         metrics::counter!("chancery_inbox_processed_total", "outcome" => "failed").increment(1);
-        let wait = usize::try_from(event.attempts - 1).ok().and_then(|index| WAITS_SECONDS.get(index)).filter(|_| retry);
+        let wait = usize::try_from(event.attempts - 1)
+            .ok()
+            .and_then(|index| WAITS_SECONDS.get(index))
+            .filter(|_| retry);
         let retry_at = wait.map(|wait| self.state.clock.now() + TimeDelta::seconds(*wait));
         tracing::warn!(event = %event.id, service = event.service, subject = event.subject, attempts = event.attempts, dead = retry_at.is_none(), error = message, "an inbox event could not be processed");
         let record = async {
@@ -122,10 +135,10 @@ impl Processor {
 
     async fn process(&self, event: &Claimed) -> Result<(), ProcessError> {
         let mut tx = self.state.database.worker_tx(event.tenant).await?;
-        match event.service.as_str() {
-            chatwoot::SERVICE => chatwoot::process(&mut tx, event).await?,
-            // Matrix's transactions are kept as they came; nothing follows from them yet.
-            _ => {}
+        // Matrix's transactions are kept as they came; nothing follows from them yet.
+        if event.service == chatwoot::SERVICE {
+            let body = self.state.master_key.open(BODY_SEALED_FOR, &event.sealed_body)?;
+            chatwoot::process(&mut tx, event, &body).await?;
         }
         if store::complete(&mut tx, event).await? {
             tx.commit().await?;

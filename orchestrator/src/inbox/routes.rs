@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     chatwoot,
-    model::{Accepted, Source},
+    model::{Accepted, BODY_SEALED_FOR, Identified, Source},
     sources::{self, SourceError},
     store,
 };
@@ -62,7 +62,11 @@ async fn read_body(state: &AppState, request: Request) -> ProblemResult<Bytes> {
     request_body(content = Vec<u8>, content_type = "application/json", description = "As the tool sends it"),
     responses((status = 200, body = Received), (status = "4XX", body = Problem, content_type = "application/problem+json"))
 )]
-async fn receive(State(state): State<AppState>, ApiPath((service, source)): ApiPath<(String, String)>, request: Request) -> ProblemResult<Json<Received>> {
+async fn receive(
+    State(state): State<AppState>,
+    ApiPath((service, source)): ApiPath<(String, String)>,
+    request: Request,
+) -> ProblemResult<Json<Received>> {
     let source = match source.parse::<SourceId>() {
         Ok(id) => sources::find(&state, id).await.map_err(|error| source_problem(&error))?,
         Err(_) => None,
@@ -77,17 +81,31 @@ async fn receive(State(state): State<AppState>, ApiPath((service, source)): ApiP
     request_body(content = Vec<u8>, content_type = "application/json", description = "As the tool sends it"),
     responses((status = 200, body = Received), (status = "4XX", body = Problem, content_type = "application/problem+json"))
 )]
-async fn receive_from_only_source(State(state): State<AppState>, ApiPath(service): ApiPath<String>, request: Request) -> ProblemResult<Json<Received>> {
-    let source = if service.contains('\0') { None } else { sources::only(&state, &service).await.map_err(|error| source_problem(&error))? };
+async fn receive_from_only_source(
+    State(state): State<AppState>,
+    ApiPath(service): ApiPath<String>,
+    request: Request,
+) -> ProblemResult<Json<Received>> {
+    let source = if service.contains('\0') {
+        None
+    } else {
+        sources::only(&state, &service).await.map_err(|error| source_problem(&error))?
+    };
     accept_signed(&state, source, request).await.map(Json)
 }
 
-async fn accept_signed(state: &AppState, source: Option<Source>, request: Request) -> ProblemResult<Received> {
-    // An unknown source costs as much as a known one with a wrong signature, and says the same.
-    let Some(source) = source.filter(|source| source.service == chatwoot::SERVICE) else { return Err(refused()) };
+async fn accept_signed(
+    state: &AppState,
+    source: Option<Source>,
+    request: Request,
+) -> ProblemResult<Received> {
     let headers = request.headers().clone();
+    // Read in any case: an unknown source says the same as a known one with a wrong signature, whatever was sent.
     let body = read_body(state, request).await?;
-    let accepted = chatwoot::accept(&source, &headers, &body, state.clock.now()).map_err(|error| match error {
+    let Some(source) = source.filter(|source| source.service == chatwoot::SERVICE) else {
+        return Err(refused());
+    };
+    let identified = chatwoot::accept(&source, &headers, &body, state.clock.now()).map_err(|error| match error {
         chatwoot::Refused::Signature(reason) => {
             metrics::counter!("chancery_inbox_rejected_total", "service" => chatwoot::SERVICE, "reason" => "signature").increment(1);
             tracing::info!(source = %source.id, %reason, "a webhook was refused");
@@ -99,14 +117,25 @@ async fn accept_signed(state: &AppState, source: Option<Source>, request: Reques
             Problem::new(StatusCode::BAD_REQUEST, "webhooks.unreadable", "The body is not one of this service's events")
         }
     })?;
-    store_event(state, &source, &accepted).await
+    store_event(state, &source, identified, &body).await
 }
 
-async fn store_event(state: &AppState, source: &Source, accepted: &Accepted<'_>) -> ProblemResult<Received> {
+async fn store_event(
+    state: &AppState,
+    source: &Source,
+    identified: Identified,
+    body: &[u8],
+) -> ProblemResult<Received> {
     let now = state.clock.now();
+    let sealed_body = state
+        .master_key
+        .seal(&*state.ids, BODY_SEALED_FOR, body)
+        .map_err(|error| Problem::internal(&error))?;
+    let accepted = Accepted { identified, sealed_body };
     let mut tx = state.database.system_tx().await?;
     let id = InboxEventId(state.ids.uuid_v7(now));
-    let (id, new) = store::accept(&mut tx, source.tenant, source.id, &source.service, id, accepted, now).await?;
+    let (id, new) =
+        store::accept(&mut tx, source.tenant, source.id, &source.service, id, &accepted, now).await?;
     tx.commit().await?;
     let outcome = if new { "accepted" } else { "duplicate" };
     metrics::counter!("chancery_inbox_received_total", "service" => source.service.clone(), "outcome" => outcome).increment(1);
@@ -138,7 +167,11 @@ async fn matrix_source(state: &AppState, source: &str, headers: &HeaderMap) -> R
     request_body(content = Vec<u8>, content_type = "application/json", description = "As the homeserver sends it"),
     responses((status = 200, description = "`{}`"), (status = "4XX", description = "Matrix's own error body: `{errcode, error}`"))
 )]
-async fn matrix_transaction(State(state): State<AppState>, ApiPath((source, transaction)): ApiPath<(String, String)>, request: Request) -> Response {
+async fn matrix_transaction(
+    State(state): State<AppState>,
+    ApiPath((source, transaction)): ApiPath<(String, String)>,
+    request: Request,
+) -> Response {
     let headers = request.headers().clone();
     let source = match matrix_source(&state, &source, &headers).await {
         Ok(source) => source,
@@ -152,14 +185,13 @@ async fn matrix_transaction(State(state): State<AppState>, ApiPath((source, tran
         let (status, body) = appservice::ErrorBody::bad_json();
         return (status, Json(body)).into_response();
     }
-    let accepted = Accepted {
+    let identified = Identified {
         event_type: "transaction".to_owned(),
         subject: "transactions".to_owned(),
-        delivery_id: Some(transaction.chars().take(200).collect()),
+        delivery_id: Some(store::storable(&transaction, 200)),
         key_hash: store::key_hash(&[b"transaction", transaction.as_bytes()]),
-        body: &body,
     };
-    match store_event(&state, &source, &accepted).await {
+    match store_event(&state, &source, identified, &body).await {
         Ok(_) => Json(serde_json::json!({})).into_response(),
         Err(problem) => problem.into_response(),
     }
@@ -171,7 +203,11 @@ async fn matrix_transaction(State(state): State<AppState>, ApiPath((source, tran
     params(("source" = SourceId, Path)),
     responses((status = 200, description = "`{}`"), (status = "4XX", description = "Matrix's own error body: `{errcode, error}`"))
 )]
-async fn matrix_ping(State(state): State<AppState>, ApiPath(source): ApiPath<String>, headers: HeaderMap) -> Response {
+async fn matrix_ping(
+    State(state): State<AppState>,
+    ApiPath(source): ApiPath<String>,
+    headers: HeaderMap,
+) -> Response {
     match matrix_source(&state, &source, &headers).await {
         Ok(_) => Json(serde_json::json!({})).into_response(),
         Err(response) => response,

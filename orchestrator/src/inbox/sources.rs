@@ -1,5 +1,8 @@
 //! The sources of webhooks: each speaks for one tenant and one account, and has secrets of its own, sealed at rest.
 
+use std::time::Duration;
+
+use moka::future::Cache;
 use secrecy::SecretString;
 
 use super::{
@@ -12,6 +15,9 @@ use crate::{
     crypto::CryptoError,
     ids::{SourceId, TenantId},
 };
+
+/// For how long a source is remembered.
+const REMEMBERED: Duration = Duration::from_secs(5);
 
 /// Why a source can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -43,27 +49,59 @@ pub async fn register_source(
     let mut random = [0; 16];
     state.ids.fill(&mut random);
     let mut tx = state.database.worker_tx(tenant).await?;
-    let id = store::upsert_source(&mut tx, tenant, store::unguessable(random), service, name, account, &sealed).await?;
+    let id =
+        store::upsert_source(&mut tx, tenant, store::unguessable(random), service, name, account, &sealed)
+            .await?;
     let change = Change {
         action: "webhook_source.registered",
         resource: "webhook_source",
         resource_id: id.to_string(),
         old_values: None,
-        new_values: Some(serde_json::json!({ "service": service, "name": name, "account": account, "secrets": secrets.0.len() })),
+        new_values: Some(
+            serde_json::json!({ "service": service, "name": name, "account": account, "secrets": secrets.0.len() }),
+        ),
         metadata: None,
     };
     audit::record(&mut tx, change).await?;
     tx.commit().await?;
+    state.sources.invalidate(&id).await;
     Ok(id)
 }
 
-/// The active source with this id, its secrets opened.
+/// The active source with this id, its secrets opened. Known and unknown ids are remembered for a moment, so that whoever
+/// posts nonsense keeps no connection busy.
 pub(super) async fn find(state: &AppState, id: SourceId) -> Result<Option<Source>, SourceError> {
+    if let Some(remembered) = state.sources.get(&id).await {
+        return Ok(remembered);
+    }
     let mut tx = state.database.system_tx().await?;
-    let Some(found) = store::find_source(&mut tx, id).await? else { return Ok(None) };
-    let secrets: SourceSecrets = serde_json::from_slice(&state.master_key.open(SEALED_FOR, &found.sealed_secrets)?)?;
-    let secrets = secrets.0.into_iter().map(SecretString::from).collect();
-    Ok(Some(Source { id: found.id, tenant: found.tenant, service: found.service, account: found.account, secrets }))
+    let found = store::find_source(&mut tx, id).await?;
+    drop(tx);
+    let source = match found {
+        None => None,
+        Some(found) => {
+            let secrets: SourceSecrets =
+                serde_json::from_slice(&state.master_key.open(SEALED_FOR, &found.sealed_secrets)?)?;
+            let secrets = secrets.0.into_iter().map(SecretString::from).collect();
+            Some(Source {
+                id: found.id,
+                tenant: found.tenant,
+                service: found.service,
+                account: found.account,
+                secrets,
+            })
+        }
+    };
+    state.sources.insert(id, source.clone()).await;
+    Ok(source)
+}
+
+/// What is remembered of sources.
+pub type SourceCache = Cache<SourceId, Option<Source>>;
+
+/// An empty memory of sources.
+pub fn source_cache() -> SourceCache {
+    Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build()
 }
 
 /// The only source of a service, if there is exactly one.

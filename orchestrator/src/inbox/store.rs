@@ -14,7 +14,10 @@ pub(super) struct StoredSource {
     pub sealed_secrets: Vec<u8>,
 }
 
-pub(super) async fn find_source(tx: &mut SystemTx, id: SourceId) -> Result<Option<StoredSource>, sqlx::Error> {
+pub(super) async fn find_source(
+    tx: &mut SystemTx,
+    id: SourceId,
+) -> Result<Option<StoredSource>, sqlx::Error> {
     sqlx::query_as!(
         StoredSource,
         r#"SELECT id AS "id: _", tenant_id AS "tenant: _", service, account, sealed_secrets FROM webhook_sources WHERE id = $1 AND active"#,
@@ -26,9 +29,12 @@ pub(super) async fn find_source(tx: &mut SystemTx, id: SourceId) -> Result<Optio
 
 /// The only source of a service, if there is exactly one.
 pub(super) async fn only_source(tx: &mut SystemTx, service: &str) -> Result<Option<SourceId>, sqlx::Error> {
-    let ids = sqlx::query_scalar!(r#"SELECT id AS "id: SourceId" FROM webhook_sources WHERE service = $1 AND active LIMIT 2"#, service)
-        .fetch_all(tx.connection())
-        .await?;
+    let ids = sqlx::query_scalar!(
+        r#"SELECT id AS "id: SourceId" FROM webhook_sources WHERE service = $1 AND active LIMIT 2"#,
+        service
+    )
+    .fetch_all(tx.connection())
+    .await?;
     Ok(match ids.as_slice() {
         [only] => Some(*only),
         _ => None,
@@ -69,7 +75,7 @@ pub(super) async fn accept(
     source: SourceId,
     service: &str,
     id: InboxEventId,
-    accepted: &Accepted<'_>,
+    accepted: &Accepted,
     now: DateTime<Utc>,
 ) -> Result<(InboxEventId, bool), sqlx::Error> {
     let stored = sqlx::query_scalar!(
@@ -78,7 +84,7 @@ pub(super) async fn accept(
                ON CONFLICT (tenant_id, source_id, key_hash) DO NOTHING
                RETURNING event_id
            ), event AS (
-               INSERT INTO inbox_events (tenant_id, id, source_id, service, type, subject, delivery_id, body, received_at)
+               INSERT INTO inbox_events (tenant_id, id, source_id, service, type, subject, delivery_id, sealed_body, received_at)
                SELECT $1, key.event_id, $2, $6, $7, $8, $9, $10, $5 FROM key
                RETURNING id
            )
@@ -87,14 +93,14 @@ pub(super) async fn accept(
            RETURNING event_id AS "event_id: InboxEventId""#,
         tenant.0,
         source.0,
-        accepted.key_hash.as_slice(),
+        accepted.identified.key_hash.as_slice(),
         id.0,
         now,
         service,
-        accepted.event_type,
-        accepted.subject,
-        accepted.delivery_id,
-        accepted.body,
+        accepted.identified.event_type,
+        accepted.identified.subject,
+        accepted.identified.delivery_id,
+        accepted.sealed_body,
     )
     .fetch_optional(tx.connection())
     .await?;
@@ -105,7 +111,7 @@ pub(super) async fn accept(
         r#"SELECT event_id AS "event_id: InboxEventId" FROM inbox_keys WHERE tenant_id = $1 AND source_id = $2 AND key_hash = $3"#,
         tenant.0,
         source.0,
-        accepted.key_hash.as_slice(),
+        accepted.identified.key_hash.as_slice(),
     )
     .fetch_one(tx.connection())
     .await?;
@@ -113,7 +119,12 @@ pub(super) async fn accept(
 }
 
 /// Claims at most `limit` events that are the first pending ones of their subjects.
-pub(super) async fn claim(tx: &mut SystemTx, now: DateTime<Utc>, lease: TimeDelta, limit: i64) -> Result<Vec<Claimed>, sqlx::Error> {
+pub(super) async fn claim(
+    tx: &mut SystemTx,
+    now: DateTime<Utc>,
+    lease: TimeDelta,
+    limit: i64,
+) -> Result<Vec<Claimed>, sqlx::Error> {
     sqlx::query_as!(
         Claimed,
         r#"WITH head AS (
@@ -131,7 +142,7 @@ pub(super) async fn claim(tx: &mut SystemTx, now: DateTime<Utc>, lease: TimeDelt
                RETURNING inbox_pending.tenant_id, inbox_pending.event_id, inbox_pending.position, attempts, fence
            )
            SELECT claimed.tenant_id AS "tenant: _", claimed.event_id AS "id: _", inbox_events.source_id AS "source: _", inbox_events.service,
-                  inbox_events.subject, inbox_events.body, webhook_sources.account, claimed.attempts, claimed.fence
+                  inbox_events.subject, inbox_events.sealed_body, webhook_sources.account, claimed.attempts, claimed.fence
            FROM claimed
            JOIN inbox_events ON inbox_events.tenant_id = claimed.tenant_id AND inbox_events.id = claimed.event_id
            JOIN webhook_sources ON webhook_sources.tenant_id = claimed.tenant_id AND webhook_sources.id = inbox_events.source_id
@@ -158,7 +169,12 @@ pub(super) async fn complete(tx: &mut TenantTx, claimed: &Claimed) -> Result<boo
 }
 
 /// Puts a failed event back until `retry_at`, or among the dead where it is none.
-pub(super) async fn fail(tx: &mut SystemTx, claimed: &Claimed, retry_at: Option<DateTime<Utc>>, error: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn fail(
+    tx: &mut SystemTx,
+    claimed: &Claimed,
+    retry_at: Option<DateTime<Utc>>,
+    error: &str,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "UPDATE inbox_pending SET state = CASE WHEN $4::timestamptz IS NULL THEN 'dead' ELSE 'ready' END, run_at = coalesce($4, run_at),
                 lease_until = NULL, last_error = $5
@@ -177,6 +193,11 @@ pub(super) async fn fail(tx: &mut SystemTx, claimed: &Claimed, retry_at: Option<
 /// A new id that a source's URL can't be guessed by: random, not made from the time.
 pub(super) fn unguessable(random: [u8; 16]) -> SourceId {
     SourceId(uuid::Builder::from_random_bytes(random).into_uuid())
+}
+
+/// Text as PostgreSQL can hold it (without NUL), cut to `most` characters.
+pub(super) fn storable(text: &str, most: usize) -> String {
+    text.chars().take(most).map(|letter| if letter == '\0' { '\u{fffd}' } else { letter }).collect()
 }
 
 /// A transaction id or a delivery is the same for the same source only.

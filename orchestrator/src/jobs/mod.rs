@@ -27,7 +27,13 @@ use crate::{db::TenantTx, ids::JobId};
 ///
 /// # Errors
 /// Where the database says no.
-pub async fn enqueue(tx: &mut TenantTx, kind: &'static str, key: &str, payload: &impl Serialize, run_at: Option<DateTime<Utc>>) -> Result<(), sqlx::Error> {
+pub async fn enqueue(
+    tx: &mut TenantTx,
+    kind: &'static str,
+    key: &str,
+    payload: &impl Serialize,
+    run_at: Option<DateTime<Utc>>,
+) -> Result<(), sqlx::Error> {
     if !tx.needs_job(kind) {
         return Ok(());
     }

@@ -35,7 +35,8 @@ impl Job {
     /// # Errors
     /// [`JobError::Permanent`] where it was written by a version that meant something else.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, JobError> {
-        serde_json::from_value(self.payload.clone()).map_err(|error| JobError::Permanent(format!("the payload can't be read: {error}")))
+        serde_json::from_value(self.payload.clone())
+            .map_err(|error| JobError::Permanent(format!("the payload can't be read: {error}")))
     }
 
     /// Marks the job as done in the transaction of its effect: both, or neither.
@@ -84,9 +85,10 @@ impl From<connector_core::ConnectorError> for JobError {
         let message = crate::http::problem::ErrorChain(&error).to_string();
         match error.kind {
             // What is set up wrongly, an administrator can mend; meanwhile the job waits.
-            ErrorKind::Transient | ErrorKind::Ambiguous | ErrorKind::Unauthorised | ErrorKind::Misconfigured => {
-                Self::Retry { after: error.retry_after, message }
-            }
+            ErrorKind::Transient
+            | ErrorKind::Ambiguous
+            | ErrorKind::Unauthorised
+            | ErrorKind::Misconfigured => Self::Retry { after: error.retry_after, message },
             ErrorKind::Permanent => Self::Permanent(message),
         }
     }

@@ -7,7 +7,14 @@ use crate::{
     ids::JobId,
 };
 
-pub(super) async fn insert(tx: &mut TenantTx, id: JobId, kind: &str, key: &str, payload: &Value, run_at: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub(super) async fn insert(
+    tx: &mut TenantTx,
+    id: JobId,
+    kind: &str,
+    key: &str,
+    payload: &Value,
+    run_at: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
     let (tenant, now) = (tx.tenant().map(|tenant| tenant.0), tx.now());
     sqlx::query!(
         "INSERT INTO jobs (tenant_id, id, kind, key, payload, run_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -56,7 +63,12 @@ pub(super) async fn complete(tx: &mut TenantTx, job: &Job) -> Result<bool, sqlx:
 }
 
 /// Claims at most `limit` jobs that are due.
-pub(super) async fn claim(tx: &mut SystemTx, now: DateTime<Utc>, lease: TimeDelta, limit: i64) -> Result<Vec<Job>, sqlx::Error> {
+pub(super) async fn claim(
+    tx: &mut SystemTx,
+    now: DateTime<Utc>,
+    lease: TimeDelta,
+    limit: i64,
+) -> Result<Vec<Job>, sqlx::Error> {
     sqlx::query_as!(
         Job,
         r#"UPDATE jobs SET state = 'running', fence = jobs.fence + 1, attempts = jobs.attempts + 1, lease_until = $2
@@ -77,7 +89,13 @@ pub(super) async fn next_due(tx: &mut SystemTx) -> Result<Option<DateTime<Utc>>,
 }
 
 /// Puts a failed job back, or among the dead where `retry_at` is none. Whether it was still this claim's.
-pub(super) async fn fail(tx: &mut SystemTx, job: &Job, now: DateTime<Utc>, retry_at: Option<DateTime<Utc>>, error: &str) -> Result<bool, sqlx::Error> {
+pub(super) async fn fail(
+    tx: &mut SystemTx,
+    job: &Job,
+    now: DateTime<Utc>,
+    retry_at: Option<DateTime<Utc>>,
+    error: &str,
+) -> Result<bool, sqlx::Error> {
     let failed = sqlx::query!(
         "UPDATE jobs SET state = CASE WHEN $4::timestamptz IS NULL THEN 'dead' ELSE 'ready' END, run_at = coalesce($4, run_at),
                 finished_at = CASE WHEN $4::timestamptz IS NULL THEN $5::timestamptz END, lease_until = NULL, last_error = $6
@@ -94,12 +112,18 @@ pub(super) async fn fail(tx: &mut SystemTx, job: &Job, now: DateTime<Utc>, retry
     Ok(failed.rows_affected() == 1)
 }
 
-/// Gives back the jobs of workers that died; how many there were.
-pub(super) async fn rescue(tx: &mut SystemTx, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+/// Gives back the jobs of workers that died, but for those that were begun too often; how many there were.
+pub(super) async fn rescue(
+    tx: &mut SystemTx,
+    now: DateTime<Utc>,
+    most_attempts: i32,
+) -> Result<u64, sqlx::Error> {
     let rescued = sqlx::query!(
-        "UPDATE jobs SET state = 'ready', run_at = $1, lease_until = NULL, last_error = 'the worker stopped in the middle of it'
+        "UPDATE jobs SET state = CASE WHEN attempts < $2 THEN 'ready' ELSE 'dead' END, run_at = $1, lease_until = NULL,
+                finished_at = CASE WHEN attempts < $2 THEN NULL ELSE $1 END, last_error = 'the worker stopped in the middle of it'
          WHERE state = 'running' AND lease_until < $1",
         now,
+        most_attempts,
     )
     .execute(tx.connection())
     .await?;
@@ -107,7 +131,11 @@ pub(super) async fn rescue(tx: &mut SystemTx, now: DateTime<Utc>) -> Result<u64,
 }
 
 /// Removes what is finished for longer than it is of interest, a little at a time.
-pub(super) async fn trim(tx: &mut SystemTx, finished_before: DateTime<Utc>, keys_before: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub(super) async fn trim(
+    tx: &mut SystemTx,
+    finished_before: DateTime<Utc>,
+    keys_before: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "DELETE FROM jobs USING (SELECT tenant_id, id FROM jobs WHERE state IN ('done', 'cancelled') AND finished_at < $1
                                  ORDER BY finished_at LIMIT 1000) AS old
@@ -116,6 +144,8 @@ pub(super) async fn trim(tx: &mut SystemTx, finished_before: DateTime<Utc>, keys
     )
     .execute(tx.connection())
     .await?;
-    sqlx::query!("DELETE FROM idempotency_keys WHERE created_at < $1", keys_before).execute(tx.connection()).await?;
+    sqlx::query!("DELETE FROM idempotency_keys WHERE created_at < $1", keys_before)
+        .execute(tx.connection())
+        .await?;
     Ok(())
 }

@@ -18,8 +18,12 @@ const POLL: Duration = Duration::from_secs(1);
 const RESCUE_EVERY: Duration = Duration::from_secs(10);
 /// A tool may be down for days; only then does a job die that could have worked.
 const GIVE_UP_AFTER_ATTEMPTS: i32 = 450;
+/// A job that takes its worker down with it, again and again, is not given back once more.
+const GIVE_UP_AFTER_RESCUES: i32 = 20;
 /// The waits before further attempts; the last one repeats.
 const WAITS_SECONDS: [i64; 5] = [1, 5, 30, 120, 600];
+/// However long a tool asks to be left alone, it is tried again after this time.
+const LONGEST_WAIT: TimeDelta = TimeDelta::hours(1);
 const DONE_KEPT: TimeDelta = TimeDelta::days(30);
 
 /// Who runs which kind of job.
@@ -79,7 +83,8 @@ impl Worker {
                 continue;
             }
             // Without a free slot there is nothing to wake up for but one that becomes free.
-            let pause = if slots_in_use.available_permits() == 0 { POLL } else { self.until_next_due().await };
+            let pause =
+                if slots_in_use.available_permits() == 0 { POLL } else { self.until_next_due().await };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.state.database.wakeups().job_ready() => {}
@@ -112,7 +117,8 @@ impl Worker {
     async fn claim(&self, free: usize) -> Vec<Job> {
         let claim = async {
             let mut tx = self.state.database.system_tx().await?;
-            let jobs = store::claim(&mut tx, self.state.clock.now(), LEASE, i64::try_from(free).unwrap_or(1)).await?;
+            let jobs = store::claim(&mut tx, self.state.clock.now(), LEASE, i64::try_from(free).unwrap_or(1))
+                .await?;
             tx.commit().await?;
             Ok::<_, sqlx::Error>(jobs)
         };
@@ -128,7 +134,8 @@ impl Worker {
             store::next_due(&mut tx).await
         };
         let wait = due.await.ok().flatten().map(|due| due - self.state.clock.now());
-        wait.and_then(|wait| wait.to_std().ok()).map_or(POLL, |wait| wait.clamp(Duration::from_millis(5), POLL))
+        wait.and_then(|wait| wait.to_std().ok())
+            .map_or(POLL, |wait| wait.clamp(Duration::from_millis(5), POLL))
     }
 
     async fn run_one(&self, job: Job) {
@@ -136,10 +143,16 @@ impl Worker {
         let result = match self.registry.0.get(job.kind.as_str()) {
             Some(handler) => match tokio::time::timeout(ATTEMPT, handler.run(&self.state, &job)).await {
                 Ok(result) => result,
-                Err(_) => Err(JobError::Retry { after: None, message: format!("took longer than {} s", ATTEMPT.as_secs()) }),
+                Err(_) => Err(JobError::Retry {
+                    after: None,
+                    message: format!("took longer than {} s", ATTEMPT.as_secs()),
+                }),
             },
             // A newer version's job: that one runs it.
-            None => Err(JobError::Retry { after: Some(Duration::from_secs(60)), message: "no handler for this kind".to_owned() }),
+            None => Err(JobError::Retry {
+                after: Some(Duration::from_mins(1)),
+                message: "no handler for this kind".to_owned(),
+            }),
         };
         let result = match result {
             Ok(Effect::Committed) => Ok(()),
@@ -147,7 +160,8 @@ impl Worker {
             Err(error) => Err(error),
         };
         let outcome = if result.is_ok() { "done" } else { "failed" };
-        metrics::histogram!("chancery_job_seconds", "kind" => job.kind.clone(), "outcome" => outcome).record(begun.elapsed().as_secs_f64());
+        metrics::histogram!("chancery_job_seconds", "kind" => job.kind.clone(), "outcome" => outcome)
+            .record(begun.elapsed().as_secs_f64());
         if let Err(error) = result {
             self.failed(&job, error).await;
         }
@@ -165,13 +179,18 @@ impl Worker {
         let (retry_at, message) = match &error {
             JobError::LeaseLost => return,
             JobError::Permanent(message) => (None, message.clone()),
-            JobError::Retry { after, message } => (Some(now + self.wait(job.attempts, *after)), message.clone()),
-            JobError::Database(source) => (Some(now + self.wait(job.attempts, None)), ErrorChain(source).to_string()),
+            JobError::Retry { after, message } => {
+                (Some(now + self.wait(job.attempts, *after)), message.clone())
+            }
+            JobError::Database(source) => {
+                (Some(now + self.wait(job.attempts, None)), ErrorChain(source).to_string())
+            }
         };
         let retry_at = retry_at.filter(|_| job.attempts < GIVE_UP_AFTER_ATTEMPTS);
-        match retry_at {
-            Some(_) => tracing::warn!(kind = job.kind, job = %job.id, attempts = job.attempts, error = message, "a job failed and will be tried again"),
-            None => tracing::error!(kind = job.kind, job = %job.id, attempts = job.attempts, error = message, "a job failed for good"),
+        if retry_at.is_some() {
+            tracing::warn!(kind = job.kind, job = %job.id, attempts = job.attempts, error = message, "a job failed and will be tried again");
+        } else {
+            tracing::error!(kind = job.kind, job = %job.id, attempts = job.attempts, error = message, "a job failed for good");
         }
         let record = async {
             let mut tx = self.state.database.system_tx().await?;
@@ -192,7 +211,8 @@ impl Worker {
         let mut random = [0; 2];
         self.state.ids.fill(&mut random);
         let jitter = base * i64::from(u16::from_be_bytes(random)) / (4 * i64::from(u16::MAX));
-        let asked = asked.and_then(|asked| TimeDelta::from_std(asked).ok()).unwrap_or_default();
+        let asked =
+            asked.and_then(|asked| TimeDelta::from_std(asked).ok()).unwrap_or_default().min(LONGEST_WAIT);
         TimeDelta::milliseconds(base + jitter).max(asked)
     }
 
@@ -200,7 +220,7 @@ impl Worker {
         let now = self.state.clock.now();
         let tidy = async {
             let mut tx = self.state.database.system_tx().await?;
-            let rescued = store::rescue(&mut tx, now).await?;
+            let rescued = store::rescue(&mut tx, now, GIVE_UP_AFTER_RESCUES).await?;
             store::trim(&mut tx, now - DONE_KEPT, now - crate::http::idempotency::KEPT).await?;
             tx.commit().await?;
             Ok::<_, sqlx::Error>(rescued)

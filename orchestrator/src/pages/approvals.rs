@@ -388,7 +388,11 @@ pub(super) async fn decide(
         "approved" => Verdict::Approve,
         "rejected" => Verdict::Reject,
         _ => {
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The form is not complete"));
+            return Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid",
+                "The form is not complete",
+            ));
         }
     };
     let if_match = IfMatch::OneOf(vec![sent.version()?]);

@@ -20,7 +20,7 @@ use crate::{
     http::{
         Problem, ProblemResult,
         extract::{ApiPath, ApiQuery},
-        page::{DEFAULT_LIMIT, read_cursor},
+        page::{DEFAULT_LIMIT, TimedPosition},
     },
     ids::{ConversationId, TenantId},
 };
@@ -42,7 +42,7 @@ pub(super) async fn list(
     place.require(Permission::ConversationRead)?;
     // An unknown status is none: the page says so by what its filter shows.
     let status = query.status.as_deref().and_then(shell_ui::ConversationStatus::parse);
-    let before = read_cursor(query.cursor.as_deref())?.map(ConversationId);
+    let before = TimedPosition::read(query.cursor.as_deref())?;
     let (tenant, ui) = (place.tenant.id, &state.ui);
     let mut tx = place.begin(&state).await?;
     let chrome = place.chrome(&state, &mut tx, MODULE, None).await?;

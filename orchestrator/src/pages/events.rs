@@ -34,6 +34,7 @@ pub(super) async fn stream(
     place.require(Permission::TenantRead)?;
     let (key, again) = (place.visitor.key, state.clone());
     let request = StreamRequest {
+        valid_for: None,
         tenant: place.tenant.id,
         principal: place.visitor.principal(),
         recheck: Box::new(move || {

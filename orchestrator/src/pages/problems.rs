@@ -24,8 +24,11 @@ pub async fn problems_as_pages(State(state): State<AppState>, request: Request, 
     let is_page = wants_page(&request);
     let path = request.uri().path().to_owned();
     let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
-    let session =
-        if is_page && path.starts_with("/app") { state.sessions.find(request.headers()) } else { None };
+    let session = if is_page && path.starts_with("/app") {
+        state.sessions.find(request.headers(), false)
+    } else {
+        None
+    };
     let response = next.run(request).await;
     let Some(shown) = response.extensions().get::<ProblemShown>().filter(|_| is_page).cloned() else {
         return response;

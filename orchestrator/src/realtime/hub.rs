@@ -72,7 +72,10 @@ impl Hub {
     }
 
     /// The tenant's events from now on, and the number of the last one before.
-    pub(super) async fn subscribe(&self, tenant: TenantId) -> Result<(broadcast::Receiver<Arc<Event>>, i64), sqlx::Error> {
+    pub(super) async fn subscribe(
+        &self,
+        tenant: TenantId,
+    ) -> Result<(broadcast::Receiver<Arc<Event>>, i64), sqlx::Error> {
         let receiver = {
             let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(feed) = feeds.get(&tenant) {
@@ -123,7 +126,12 @@ impl Hub {
     }
 
     /// Reads and sends one batch; whether there may be more.
-    async fn read_once(&self, tenant: TenantId, feed: &Feed, position: &mut Option<i64>) -> Result<bool, sqlx::Error> {
+    async fn read_once(
+        &self,
+        tenant: TenantId,
+        feed: &Feed,
+        position: &mut Option<i64>,
+    ) -> Result<bool, sqlx::Error> {
         let mut tx = self.database.worker_tx(tenant).await?;
         let Some(after) = *position else {
             // A stream that subscribed before this has read its own start and drops what is older; from one before the

@@ -11,7 +11,7 @@ mod stream;
 
 pub use hub::Hub;
 pub use model::{Event, EventType};
-pub use stream::{Recheck, StreamRequest, last_event_id, stream};
+pub use stream::{Access, Recheck, StreamRequest, last_event_id, stream};
 
 use uuid::Uuid;
 
@@ -21,7 +21,12 @@ use crate::{auth::Permission, db::TenantTx, ids::TenantId};
 ///
 /// # Errors
 /// Where the database says no.
-pub async fn append(tx: &mut TenantTx, event: EventType, permission: Permission, resource: Uuid) -> Result<(), sqlx::Error> {
+pub async fn append(
+    tx: &mut TenantTx,
+    event: EventType,
+    permission: Permission,
+    resource: Uuid,
+) -> Result<(), sqlx::Error> {
     store::append(tx, event, permission, resource).await?;
     tx.appended();
     Ok(())

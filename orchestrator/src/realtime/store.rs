@@ -4,7 +4,12 @@ use uuid::Uuid;
 use super::model::{Event, EventType};
 use crate::{auth::Permission, db::TenantTx, ids::TenantId};
 
-pub(super) async fn append(tx: &mut TenantTx, event: EventType, permission: Permission, resource: Uuid) -> Result<(), sqlx::Error> {
+pub(super) async fn append(
+    tx: &mut TenantTx,
+    event: EventType,
+    permission: Permission,
+    resource: Uuid,
+) -> Result<(), sqlx::Error> {
     let tenant = tx.tenant().map(|tenant| tenant.0);
     let now = tx.now();
     let data = serde_json::json!({ "type": event.as_str(), "id": resource, "tenantId": tenant });
@@ -29,7 +34,12 @@ pub(super) async fn append(tx: &mut TenantTx, event: EventType, permission: Perm
 }
 
 /// The tenant's events after `after`, oldest first, at most `limit`.
-pub(super) async fn after(tx: &mut TenantTx, tenant: TenantId, after: i64, limit: i64) -> Result<Vec<Event>, sqlx::Error> {
+pub(super) async fn after(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Event>, sqlx::Error> {
     let rows = sqlx::query!(
         "SELECT sequence, type AS event_type, permission, data FROM events WHERE tenant_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
         tenant.0,
@@ -44,7 +54,10 @@ pub(super) async fn after(tx: &mut TenantTx, tenant: TenantId, after: i64, limit
             tenant,
             sequence: row.sequence,
             permission: Permission::from_name(&row.permission),
-            frame: Bytes::from(format!("event: {}\nid: {}\ndata: {}\n\n", row.event_type, row.sequence, row.data)),
+            frame: Bytes::from(format!(
+                "event: {}\nid: {}\ndata: {}\n\n",
+                row.event_type, row.sequence, row.data
+            )),
         })
         .collect())
 }

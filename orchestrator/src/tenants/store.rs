@@ -11,9 +11,16 @@ use crate::{
 /// # Errors
 /// Where the database can't be asked.
 pub async fn find(tx: &mut TenantTx, tenant: TenantId) -> Result<Option<TenantRef>, sqlx::Error> {
-    let row = sqlx::query!("SELECT kind, path, name FROM tenants WHERE id = $1", tenant.0).fetch_optional(tx.connection()).await?;
+    let row = sqlx::query!("SELECT kind, path, name FROM tenants WHERE id = $1", tenant.0)
+        .fetch_optional(tx.connection())
+        .await?;
     Ok(row.and_then(|row| {
-        Some(TenantRef { id: tenant, kind: TenantKind::from_name(&row.kind)?, path: row.path, name: row.name })
+        Some(TenantRef {
+            id: tenant,
+            kind: TenantKind::from_name(&row.kind)?,
+            path: row.path,
+            name: row.name,
+        })
     }))
 }
 
@@ -21,12 +28,19 @@ pub async fn find(tx: &mut TenantTx, tenant: TenantId) -> Result<Option<TenantRe
 ///
 /// # Errors
 /// Where the database can't be asked.
-pub async fn names(tx: &mut TenantTx, tenant: TenantId, users: &[UserId]) -> Result<HashMap<UserId, String>, sqlx::Error> {
+pub async fn names(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    users: &[UserId],
+) -> Result<HashMap<UserId, String>, sqlx::Error> {
     let users: Vec<uuid::Uuid> = users.iter().map(|user| user.0).collect();
-    let rows =
-        sqlx::query!(r#"SELECT user_id AS "id: UserId", name FROM people WHERE tenant_id = $1 AND user_id = ANY ($2)"#, tenant.0, &users)
-            .fetch_all(tx.connection())
-            .await?;
+    let rows = sqlx::query!(
+        r#"SELECT user_id AS "id: UserId", name FROM people WHERE tenant_id = $1 AND user_id = ANY ($2)"#,
+        tenant.0,
+        &users
+    )
+    .fetch_all(tx.connection())
+    .await?;
     Ok(rows.into_iter().map(|row| (row.id, row.name)).collect())
 }
 

@@ -38,13 +38,14 @@ fn user_id(index: u32, approver: bool) -> Uuid {
     Uuid::from_u128(0x0500_0000_0000_4000_8000_0000_0000_0000 + u128::from(index) * 2 + u128::from(approver))
 }
 
-/// Makes tenants in the mirror, each with an agent and an approver, and the agents' tokens.
+/// Makes tenants in the mirror, each with an agent and an approver, and the agents' tokens. They are of the kind that is
+/// not compared with Keycloak, which doesn't know them.
 pub(crate) async fn people(stage: &Stage, tenants: u32) -> anyhow::Result<Vec<Tenant>> {
     let mut superuser = stage.superuser().await?;
     let mut people = Vec::new();
     for index in 0..tenants {
         let tenant = tenant_id(index);
-        sqlx::query("INSERT INTO tenants (id, kind, path, name, created_at, updated_at) VALUES ($1, 'team', $2, $3, now(), now()) ON CONFLICT DO NOTHING")
+        sqlx::query("INSERT INTO tenants (id, kind, path, name, created_at, updated_at) VALUES ($1, 'individual', $2, $3, now(), now()) ON CONFLICT DO NOTHING")
             .bind(tenant)
             .bind(format!("/teams/bench-{index}"))
             .bind(format!("Bench {index}"))
@@ -200,7 +201,7 @@ pub(crate) async fn measure_list(stage: &Stage, report: &mut Report, seconds: u6
     }
     let next = move |number: u64| {
         let (first, deep) = &paths[usize::try_from(number / 2).unwrap_or(0) % paths.len()];
-        if number % 2 == 0 { first.clone() } else { deep.clone() }
+        if number.is_multiple_of(2) { first.clone() } else { deep.clone() }
     };
     let rate = load(server.address, seconds, next, 200).await?;
     server.stop().await?;

@@ -52,12 +52,11 @@ pub(crate) async fn measure(stage: &Stage, report: &mut Report, seconds: u64) ->
                 let now = Instant::now();
                 text.push_str(&String::from_utf8_lossy(&bytes));
                 while let Some((message, rest)) = text.split_once("\n\n") {
-                    if message.contains("event: approval.created") {
-                        if let Some(id) =
+                    if message.contains("event: approval.created")
+                        && let Some(id) =
                             message.split("\"id\":\"").nth(1).and_then(|rest| rest.split('"').next())
-                        {
-                            seen.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), now);
-                        }
+                    {
+                        seen.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), now);
                     }
                     text = rest.to_owned();
                 }

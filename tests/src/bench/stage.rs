@@ -106,15 +106,14 @@ impl Stage {
             .spawn()?;
         let mut server = Server { process, address, started_in: Duration::ZERO };
         loop {
-            if let Ok(mut connection) = Connection::open(address).await {
-                if connection
+            if let Ok(mut connection) = Connection::open(address).await
+                && connection
                     .send(&request("GET", "/ready", "none", "", ""))
                     .await
                     .is_ok_and(|answer| answer.status == 200)
-                {
-                    server.started_in = begun.elapsed();
-                    return Ok(server);
-                }
+            {
+                server.started_in = begun.elapsed();
+                return Ok(server);
             }
             if let Some(status) = server.process.try_wait()? {
                 anyhow::bail!("the server ended with {status}");

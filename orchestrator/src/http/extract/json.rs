@@ -22,7 +22,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         if !is_json(request.headers()) {
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be application/json"));
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "The body must be application/json",
+            ));
         }
         let raw = body(request, state).await?;
         let value = decode_json(&raw)?;
@@ -79,7 +83,7 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     let mut pointer = String::new();
     for segment in path {
         match segment {
-            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Seq { index } => push_token(&mut pointer, &index.to_string()),
             Segment::Map { key } => push_token(&mut pointer, key),
             Segment::Enum { variant } => push_token(&mut pointer, variant),
             Segment::Unknown => {}
@@ -103,7 +107,7 @@ pub fn reject_nul(value: &serde_json::Value, pointer: &mut String, errors: &mut 
         serde_json::Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 let length = pointer.len();
-                pointer.push_str(&format!("/{index}"));
+                push_token(pointer, &index.to_string());
                 reject_nul(item, pointer, errors);
                 pointer.truncate(length);
             }
@@ -113,7 +117,10 @@ pub fn reject_nul(value: &serde_json::Value, pointer: &mut String, errors: &mut 
                 let length = pointer.len();
                 push_token(pointer, key);
                 if key.contains('\0') {
-                    errors.push(FieldError::new(pointer.replace('\0', "\u{fffd}"), "a name must not contain the character NUL"));
+                    errors.push(FieldError::new(
+                        pointer.replace('\0', "\u{fffd}"),
+                        "a name must not contain the character NUL",
+                    ));
                 }
                 reject_nul(item, pointer, errors);
                 pointer.truncate(length);
@@ -150,7 +157,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_pointed_at() {
-        assert_eq!(refused(r#"{"aList":[{"number":1},{"number":"x"}]}"#), (422, vec!["/aList/1/number".to_owned()]));
+        assert_eq!(
+            refused(r#"{"aList":[{"number":1},{"number":"x"}]}"#),
+            (422, vec!["/aList/1/number".to_owned()])
+        );
         assert_eq!(refused(r#"{"aList":[{"nimber":1}]}"#), (422, vec!["/aList/0/nimber".to_owned()]));
         assert_eq!(refused(r#"{"aList":[],"x/y~z":"\u0000"}"#), (422, vec!["/x~1y~0z".to_owned()]));
         assert_eq!(refused("[]").0, 422);

@@ -17,14 +17,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for ApiQuery<T> {
             .filter(|(_, value)| !value.is_empty())
             .map(|(name, value)| (name.into_owned(), value.into_owned()))
             .collect();
-        if let Some((name, _)) = pairs.iter().find(|(name, value)| name.contains('\0') || value.contains('\0')) {
+        if let Some((name, _)) =
+            pairs.iter().find(|(name, value)| name.contains('\0') || value.contains('\0'))
+        {
             let name = name.replace('\0', "\u{fffd}");
-            return Err(Problem::invalid(vec![FieldError::new(format!("?{name}"), "must not contain the character NUL")]));
+            return Err(Problem::invalid(vec![FieldError::new(
+                format!("?{name}"),
+                "must not contain the character NUL",
+            )]));
         }
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
         let deserializer = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
-        serde_path_to_error::deserialize(deserializer)
-            .map(Self)
-            .map_err(|error| Problem::invalid(vec![FieldError::new(format!("?{}", error.path()), error.inner().to_string())]))
+        serde_path_to_error::deserialize(deserializer).map(Self).map_err(|error| {
+            Problem::invalid(vec![FieldError::new(format!("?{}", error.path()), error.inner().to_string())])
+        })
     }
 }

@@ -1,4 +1,9 @@
-use axum::{extract::Request, http::StatusCode, middleware::Next, response::{IntoResponse as _, Response}};
+use axum::{
+    extract::Request,
+    http::StatusCode,
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
 
 use crate::http::problem::Problem;
 
@@ -14,8 +19,12 @@ pub async fn limit_headers(request: Request, next: Next) -> Response {
         let length = name.as_str().len() + value.len();
         total += length;
         if length > MAX_HEADER_BYTES || total > 2 * MAX_HEADER_BYTES {
-            return Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "A header is larger than 32 KiB")
-                .into_response();
+            return Problem::new(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                "A header is larger than 32 KiB",
+            )
+            .into_response();
         }
     }
     next.run(request).await

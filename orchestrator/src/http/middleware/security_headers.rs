@@ -16,18 +16,24 @@ impl ContentSecurityPolicy {
     /// A policy with these further sources of assets (a CDN's origin) and targets of forms.
     pub fn new(assets: Option<&str>, form_targets: &[String]) -> Self {
         let assets = assets.map(|origin| format!(" {origin}")).unwrap_or_default();
-        let targets: String = form_targets.iter().map(|origin| format!(" {origin}")).collect();
+        let targets: String = form_targets.iter().flat_map(|origin| [" ", origin]).collect();
         let policy = format!(
             "default-src 'none'; script-src 'self'{assets}; style-src 'self'{assets}; img-src 'self'{assets}; font-src 'self'{assets}; \
              connect-src 'self'; worker-src 'self'; manifest-src 'self'; form-action 'self'{targets}; frame-ancestors 'none'; \
              base-uri 'none'; object-src 'none'"
         );
-        Self(Arc::new(HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))))
+        Self(Arc::new(
+            HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'")),
+        ))
     }
 }
 
 /// The headers of OWASP ASVS 5.0, 3.4, on every response.
-pub async fn security_headers(State(policy): State<ContentSecurityPolicy>, request: Request, next: Next) -> Response {
+pub async fn security_headers(
+    State(policy): State<ContentSecurityPolicy>,
+    request: Request,
+    next: Next,
+) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert_with(|| (*policy.0).clone());
@@ -37,7 +43,10 @@ pub async fn security_headers(State(policy): State<ContentSecurityPolicy>, reque
         (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        (HeaderName::from_static("permissions-policy"), "camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
+        (
+            HeaderName::from_static("permissions-policy"),
+            "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+        ),
         (HeaderName::from_static("x-permitted-cross-domain-policies"), "none"),
     ] {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
