@@ -22,6 +22,7 @@ export const start = base.origin;
 const person = (username, name, host) => ({ username, name, origin: `http://${host}:${base.port}` });
 export const agent = person("acme-agent", "Ada Agent", "127.0.0.1");
 export const ceo = person("acme-ceo", "Carla Chief", "localhost");
+export const viewer = person("acme-viewer", "Victor Viewer", "acme-viewer.localhost");
 export const outsider = person("outsider", "Oscar Outsider", "outsider.localhost");
 
 /** How long something that happens by itself may take; a live update takes a fraction of it. */
@@ -289,7 +290,9 @@ export async function violations(page, rules) {
   });
   const found = await page.evaluate(async (values) => {
     const runOnly = values && { type: "rule", values };
-    return (await globalThis.axe.run(document, { resultTypes: ["violations"], ...(runOnly && { runOnly }) })).violations;
+    // Off unless asked for: what one taps is large enough, or far enough from the next (WCAG 2.2, 2.5.8).
+    const rules = { "target-size": { enabled: !values } };
+    return (await globalThis.axe.run(document, { resultTypes: ["violations"], rules, ...(runOnly && { runOnly }) })).violations;
   }, rules);
   return found.flatMap(({ id, help, nodes }) =>
     nodes.map((node) => `${id}: ${help}: ${node.target.join(" ")}: ${node.failureSummary?.replace(/\s+/g, " ")}`),

@@ -120,14 +120,12 @@ pub(crate) async fn measure(stage: &Stage, report: &mut Report, seconds: u64) ->
     }
     let mut to_note = notes(stage, &decided).await?;
     listening.abort();
-    let escalated = escalated.lock().unwrap_or_else(PoisonError::into_inner);
-    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut to_stream: Vec<f64> = escalated
-        .iter()
-        .filter_map(|(id, begun)| {
-            Some(seen.get(id)?.saturating_duration_since(*begun).as_secs_f64() * 1000.0)
-        })
-        .collect();
+    let mut to_stream: Vec<f64> = {
+        let escalated = escalated.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = |(id, begun): (&String, &Instant)| Some(seen.get(id)?.saturating_duration_since(*begun));
+        escalated.iter().filter_map(waited).map(|waited| waited.as_secs_f64() * 1000.0).collect()
+    };
     anyhow::ensure!(
         to_stream.len() == total,
         "only {} of {total} escalations were seen on the stream",
@@ -137,7 +135,6 @@ pub(crate) async fn measure(stage: &Stage, report: &mut Report, seconds: u64) ->
     let row = |name, value| Row { name, value, unit: "ms", yardstick: None, ratio: None };
     report.add(row("escalate.to_stream_p99_ms", percentile(&mut to_stream, 99.0)));
     report.add(row("decide.to_note_p99_ms", percentile(&mut to_note, 99.0)));
-    drop((escalated, seen));
     server.stop().await
 }
 

@@ -17,6 +17,7 @@ use chancery::{
 };
 use connector_core::{SharedClock, SharedIds, SystemClock};
 use local_postgres::{Lifetime, LocalPostgres, Options};
+use secrecy::ExposeSecret as _;
 use sqlx::{Connection as _, PgConnection};
 use tokio::process::{Child, Command};
 
@@ -77,7 +78,6 @@ impl Stage {
         let secrets = self.data_dir.secrets();
         let mut config = chancery::config::Config::defaults()?;
         self.doubles.configure(&mut config, secrets);
-        use secrecy::ExposeSecret as _;
         let address = self.addresses.chancery;
         let binary = std::env::current_exe()?.parent().context("no folder")?.join("chancery");
         anyhow::ensure!(
