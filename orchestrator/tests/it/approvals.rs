@@ -202,6 +202,11 @@ async fn an_approval_expires_on_time_and_is_then_decided() {
     let ceo = app.ceo();
     assert_eq!(ceo.get(&path).await.expect(200)["status"], "pending");
     pass(&app, 1);
+    // Its time is over, though the job hasn't run yet.
+    assert_eq!(
+        ceo.patch(&path, &json!({ "status": "approved" })).await.problem(409),
+        "approvals.already_decided"
+    );
     app.run_jobs().await;
     let expired = ceo.get(&path).await.expect(200);
     assert_eq!(
