@@ -28,6 +28,8 @@ export const outsider = person("outsider", "Oscar Outsider", "outsider.localhost
 /** How long something that happens by itself may take; a live update takes a fraction of it. */
 export const PATIENCE = 10_000;
 const TEST_LIMIT = 90_000;
+/** What a test that hangs has left to say where. */
+const LAST_WORDS = 10_000;
 export const WIDE = { width: 1440, height: 900 };
 export const PHONE = { width: 390, height: 844 };
 
@@ -199,8 +201,12 @@ export function story(name, play) {
   closing ??= after(async () => (await launched)?.close()) ?? true;
   test(name, { timeout: TEST_LIMIT }, async (t) => {
     const stage = new Stage();
+    const limit = AbortSignal.timeout(TEST_LIMIT - LAST_WORDS);
+    const late = new Promise((_, reject) => {
+      limit.onabort = () => reject(new Error(`not done within ${TEST_LIMIT - LAST_WORDS} ms`));
+    });
     try {
-      await play(stage, t);
+      await Promise.race([play(stage, t), late]);
       const complaints = stage.complaints();
       assert.ok(complaints.length === 0, `the pages complained:\n${complaints.join("\n")}`);
     } catch (error) {
@@ -208,6 +214,7 @@ export function story(name, play) {
       t.diagnostic(`the pages at the end:\n${await stage.picture(name)}${complaints.join("")}`);
       throw error;
     } finally {
+      limit.onabort = null;
       await stage.close();
     }
   });
@@ -285,8 +292,12 @@ export const COLOUR_RULES = ["color-contrast", "link-in-text-block"];
 export async function violations(page, rules) {
   // Colours on their way from one theme to the other are nobody's.
   await page.evaluate(async () => {
-    await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
-    await Promise.allSettled(document.getAnimations().map((animation) => animation.finished));
+    const settle = async () => {
+      await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+      await Promise.allSettled(document.getAnimations().map((animation) => animation.finished));
+    };
+    // A window without frames draws none, and an animation that is paused never ends.
+    await Promise.race([settle(), new Promise((resolve) => setTimeout(resolve, 1000))]);
   });
   const found = await page.evaluate(async (values) => {
     const runOnly = values && { type: "rule", values };
