@@ -222,32 +222,41 @@ pub(super) async fn update(tx: &mut TenantTx, approval: &Approval) -> Result<boo
 
 /// One more than the limit, newest first.
 pub(super) async fn list(tx: &mut TenantTx, filter: &ApprovalFilter) -> Result<Vec<Approval>, sqlx::Error> {
-    let tenants: Vec<Uuid> = filter.tenants.iter().map(|tenant| tenant.0).collect();
+    let mut approvals = Vec::new();
+    // Tenant by tenant: a statement for one tenant is planned once, and its page is one range of an index, however deep.
+    for tenant in &filter.tenants {
+        approvals.extend(list_of(tx, *tenant, filter).await?);
+    }
+    if filter.tenants.len() > 1 {
+        approvals.sort_unstable_by_key(|approval| std::cmp::Reverse(approval.id));
+        approvals.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX).saturating_add(1));
+    }
+    Ok(approvals)
+}
+
+async fn list_of(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    filter: &ApprovalFilter,
+) -> Result<Vec<Approval>, sqlx::Error> {
     let before = filter.before.map_or(Uuid::max(), |id| id.0);
     let limit = i64::from(filter.limit) + 1;
     let priority = filter.priority.map(Priority::as_str);
-    // Two statements, so that each has its index; inside a tenant, a page is one range of it, however deep.
+    // Two statements, so that each has its index.
     let rows = match filter.status {
         None => {
             sqlx::query_as!(
                 Row,
-                r#"SELECT approval.id, approval.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by,
+                r#"SELECT approvals.id, approvals.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by,
                           requester.name AS "requested_by_name?", approved_by, approver.name AS "approved_by_name?", priority AS "priority: Priority",
                           comment, metadata, source_service, source_account, source_conversation, source_message, source_link, conversation_id,
-                          consultation_requested, expires_at, version, created_at, approval.updated_at, decided_at
-                   FROM unnest($1::uuid[]) AS tenant (id)
-                   CROSS JOIN LATERAL (
-                       SELECT id, tenant_id, title, description, status, requested_by, approved_by, priority, comment, metadata, source_service,
-                              source_account, source_conversation, source_message, source_link, conversation_id, consultation_requested,
-                              expires_at, version, created_at, updated_at, decided_at
-                       FROM approvals
-                       WHERE tenant_id = tenant.id AND approvals.id < $2 AND ($3::text IS NULL OR priority = $3)
-                       ORDER BY approvals.id DESC LIMIT $4
-                   ) AS approval
-                   LEFT JOIN people AS requester ON requester.tenant_id = approval.tenant_id AND requester.user_id = requested_by
-                   LEFT JOIN people AS approver ON approver.tenant_id = approval.tenant_id AND approver.user_id = approved_by
-                   ORDER BY approval.id DESC LIMIT $4"#,
-                &tenants,
+                          consultation_requested, expires_at, version, created_at, approvals.updated_at, decided_at
+                   FROM approvals
+                   LEFT JOIN people AS requester ON requester.tenant_id = approvals.tenant_id AND requester.user_id = requested_by
+                   LEFT JOIN people AS approver ON approver.tenant_id = approvals.tenant_id AND approver.user_id = approved_by
+                   WHERE approvals.tenant_id = $1 AND approvals.id < $2 AND ($3::text IS NULL OR priority = $3)
+                   ORDER BY approvals.id DESC LIMIT $4"#,
+                tenant.0,
                 before,
                 priority,
                 limit,
@@ -258,23 +267,16 @@ pub(super) async fn list(tx: &mut TenantTx, filter: &ApprovalFilter) -> Result<V
         Some(status) => {
             sqlx::query_as!(
                 Row,
-                r#"SELECT approval.id, approval.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by,
+                r#"SELECT approvals.id, approvals.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by,
                           requester.name AS "requested_by_name?", approved_by, approver.name AS "approved_by_name?", priority AS "priority: Priority",
                           comment, metadata, source_service, source_account, source_conversation, source_message, source_link, conversation_id,
-                          consultation_requested, expires_at, version, created_at, approval.updated_at, decided_at
-                   FROM unnest($1::uuid[]) AS tenant (id)
-                   CROSS JOIN LATERAL (
-                       SELECT id, tenant_id, title, description, status, requested_by, approved_by, priority, comment, metadata, source_service,
-                              source_account, source_conversation, source_message, source_link, conversation_id, consultation_requested,
-                              expires_at, version, created_at, updated_at, decided_at
-                       FROM approvals
-                       WHERE tenant_id = tenant.id AND status = $5 AND approvals.id < $2 AND ($3::text IS NULL OR priority = $3)
-                       ORDER BY approvals.id DESC LIMIT $4
-                   ) AS approval
-                   LEFT JOIN people AS requester ON requester.tenant_id = approval.tenant_id AND requester.user_id = requested_by
-                   LEFT JOIN people AS approver ON approver.tenant_id = approval.tenant_id AND approver.user_id = approved_by
-                   ORDER BY approval.id DESC LIMIT $4"#,
-                &tenants,
+                          consultation_requested, expires_at, version, created_at, approvals.updated_at, decided_at
+                   FROM approvals
+                   LEFT JOIN people AS requester ON requester.tenant_id = approvals.tenant_id AND requester.user_id = requested_by
+                   LEFT JOIN people AS approver ON approver.tenant_id = approvals.tenant_id AND approver.user_id = approved_by
+                   WHERE approvals.tenant_id = $1 AND approvals.id < $2 AND ($3::text IS NULL OR priority = $3) AND status = $5
+                   ORDER BY approvals.id DESC LIMIT $4"#,
+                tenant.0,
                 before,
                 priority,
                 limit,
