@@ -1,5 +1,6 @@
 //! The audit trail: every change is recorded in its own transaction; neither login can change or remove an entry.
-//! Reads make none.
+//! Reads make none. What the conversation mirror learns from a webhook has the stored webhook as its entry
+//! (docs/adr/0003); tests/it/entries.rs says for each table where its entries come from.
 //!
 //! - [`record`]: what a slice calls.
 //! - `routes`: reading the trail, and adding to it from outside (machines only, marked `source: client`).

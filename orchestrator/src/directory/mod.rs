@@ -2,16 +2,19 @@
 //!
 //! It is filled from Keycloak's admin API when somebody signs in or calls for the first time, and compared with it
 //! periodically; authorisation reads nothing else. Nobody edits it. Keycloak being down changes nothing in it.
+//!
+//! - `tree`: Keycloak's groups as tenants and roles;
+//! - `refresh`: from a reading to the mirror, an older one never over a newer one;
+//! - `changes`: what is written, each with its entry in the trail;
+//! - `reconcile`: the periodical comparison.
 
+mod changes;
 mod reconcile;
+mod refresh;
 mod store;
 mod tree;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -22,12 +25,11 @@ use moka::future::Cache;
 pub use reconcile::Reconciler;
 pub use tree::{Place, TreeError};
 
-use self::store::{Membership, Seen};
+use self::store::Seen;
 use crate::{
-    audit::{self, Change},
-    auth::{Principal, PrincipalError, PrincipalSource, TenantRef},
+    auth::{Principal, PrincipalError, PrincipalSource},
     clock::SharedClock,
-    db::{Database, TenantTx},
+    db::Database,
     http::problem::ErrorChain,
     ids::{TenantId, UserId},
 };
@@ -47,6 +49,9 @@ pub enum DirectoryError {
     /// The mirror can't be written.
     #[error("the mirror can't be written")]
     Database(#[from] sqlx::Error),
+    /// Others wrote each time while it was read.
+    #[error("it changes faster than it can be read")]
+    Contended,
 }
 
 impl DirectoryError {
@@ -94,100 +99,32 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`]; then the mirror is as it was, or partly renewed, and the next run goes on.
     pub async fn refresh_user(&self, user: UserId) -> Result<Option<Arc<Principal>>, DirectoryError> {
-        let now = self.clock.now();
-        let found = self.keycloak.user(user.0).await?.filter(|found| found.enabled);
-        let Some(found) = found else {
-            self.disable(user).await?;
-            return Ok(None);
-        };
-        let roles = self.keycloak.user_client_roles(user.0, &self.api_client).await?;
-        let groups = self.keycloak.user_groups(user.0).await?;
-        let mut tenants: BTreeMap<TenantId, TenantRef> = BTreeMap::new();
-        let mut after: BTreeMap<TenantId, BTreeSet<Membership>> = BTreeMap::new();
-        for group in &groups {
-            let Some(place) = Place::of(&group.path).ok().filter(|_| tree::is_plain(group)) else { continue };
-            let tenant = tree::tenant_group(&self.keycloak, group, &place).await?;
-            let membership =
-                Membership { tenant: tenant.id, user: user.0, group: group.id, role: place.role };
-            after.entry(tenant.id).or_default().insert(membership);
-            tenants.insert(tenant.id, tenant);
-        }
-        let mut tx = self.database.system_tx().await?;
-        store::upsert_principal(&mut tx, &found, roles.iter().any(|role| role == "platform-admin"), now)
-            .await?;
-        let mut new_tenants = Vec::new();
-        for tenant in tenants.values() {
-            if store::upsert_tenant(tx.connection(), tenant, now).await? {
-                new_tenants.push(tenant.id);
-            }
-        }
-        let before = store::of_user(tx.connection(), user).await?;
-        tx.commit().await?;
-        let none = BTreeSet::new();
-        for tenant in before.keys().chain(after.keys()).copied().collect::<BTreeSet<_>>() {
-            let (before, after) = (before.get(&tenant).unwrap_or(&none), after.get(&tenant).unwrap_or(&none));
-            if before != after {
-                let mut tx = self.database.worker_tx(tenant).await?;
-                store::upsert_person(tx.connection(), tenant, &found, now).await?;
-                change_memberships(&mut tx, before, after).await?;
-                tx.commit().await?;
-            }
-        }
+        let settled = self.settle_user(user).await;
+        self.remembered.invalidate(&user).await;
+        let Some(new_tenants) = settled? else { return Ok(None) };
         // Whoever could decide is known before anybody asks whether somebody could.
         for tenant in new_tenants {
-            self.refresh_tenant(tenant).await?;
+            Box::pin(self.refresh_tenant(tenant)).await?;
         }
-        self.remembered.invalidate(&user).await;
         self.load(user).await.map_err(DirectoryError::Database)
     }
 
     /// Reads a tenant's group, its sub-groups and their members from Keycloak, completely, and renews the mirror of it.
     ///
     /// # Errors
-    /// [`DirectoryError`]; then the mirror is as it was.
+    /// [`DirectoryError`]; then the mirror is as it was, or lacks those who have to be read alone.
     pub async fn refresh_tenant(&self, tenant: TenantId) -> Result<(), DirectoryError> {
-        let now = self.clock.now();
-        let read = tree::read_tenant(&self.keycloak, tenant).await?;
-        let mut tx = self.database.worker_tx(tenant).await?;
-        let before = store::of_tenant(tx.connection(), tenant).await?;
-        let mut after = BTreeSet::new();
-        let mut disabled = BTreeSet::new();
-        if let Some(read) = &read {
-            store::upsert_tenant(tx.connection(), &read.tenant, now).await?;
-            for (user, group, role) in &read.members {
-                if user.enabled {
-                    store::upsert_member(tx.connection(), tenant, user, now).await?;
-                    after.insert(Membership { tenant, user: user.id, group: *group, role: *role });
-                } else {
-                    disabled.insert(UserId(user.id));
-                }
+        let written = self.settle_tenant(tenant).await?;
+        for user in written.changed {
+            self.remembered.invalidate(&user).await;
+        }
+        let mut result = Ok(());
+        for user in written.unsettled {
+            if let Err(error) = self.refresh_user(user).await {
+                result = Err(error);
             }
         }
-        change_memberships(&mut tx, &before, &after).await?;
-        tx.commit().await?;
-        for membership in before.symmetric_difference(&after) {
-            self.remembered.invalidate(&UserId(membership.user)).await;
-        }
-        // Somebody who is disabled loses everything, not only this tenant.
-        for user in disabled {
-            self.disable(user).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes away all access of a user that Keycloak has disabled or deleted.
-    async fn disable(&self, user: UserId) -> Result<(), DirectoryError> {
-        let mut tx = self.database.system_tx().await?;
-        store::disable(&mut tx, user, self.clock.now()).await?;
-        let before = store::of_user(tx.connection(), user).await?;
-        tx.commit().await?;
-        self.remembered.invalidate(&user).await;
-        for (tenant, before) in before {
-            let mut tx = self.database.worker_tx(tenant).await?;
-            change_memberships(&mut tx, &before, &BTreeSet::new()).await?;
-            tx.commit().await?;
-        }
-        Ok(())
+        result
     }
 
     /// The only enabled user with this verified mail address, if there is exactly one.
@@ -239,46 +176,6 @@ impl Directory {
         }
         Ok(principal)
     }
-}
-
-/// Makes the memberships of a tenant what they are in Keycloak, each change with its entry in the trail.
-async fn change_memberships(
-    tx: &mut TenantTx,
-    before: &BTreeSet<Membership>,
-    after: &BTreeSet<Membership>,
-) -> Result<(), sqlx::Error> {
-    let now = tx.now();
-    // First what is taken away, so that nobody has more than they should meanwhile.
-    for gone in before.difference(after) {
-        let replaced = after.iter().any(|kept| (kept.user, kept.group) == (gone.user, gone.group));
-        if replaced || store::remove(tx.connection(), *gone).await? {
-            record(tx, "membership.removed", gone).await?;
-        }
-    }
-    for new in after.difference(before) {
-        // Another replica may have been faster; then the entry is its.
-        if store::add(tx.connection(), *new, now).await? {
-            record(tx, "membership.added", new).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn record(tx: &mut TenantTx, action: &'static str, membership: &Membership) -> Result<(), sqlx::Error> {
-    let values = Some(
-        serde_json::json!({ "userId": membership.user, "groupId": membership.group, "role": membership.role }),
-    );
-    let (old_values, new_values) =
-        if action == "membership.removed" { (values, None) } else { (None, values) };
-    let change = Change {
-        action,
-        resource: "membership",
-        resource_id: membership.user.to_string(),
-        old_values,
-        new_values,
-        metadata: None,
-    };
-    audit::record(tx, change).await.map(drop)
 }
 
 #[async_trait]

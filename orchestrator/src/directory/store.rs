@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use connector_keycloak::User;
@@ -20,83 +20,234 @@ pub(super) struct Membership {
     pub role: Role,
 }
 
-fn kind_of(user: &User) -> PrincipalKind {
-    if user.is_service_account() { PrincipalKind::Service } else { PrincipalKind::Person }
+/// How somebody is called, as the mirror keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub username: String,
+    pub name: String,
+    pub kind: String,
 }
 
-/// The tenant that everybody has for themselves.
-fn personal_tenant(user: &User) -> TenantRef {
-    TenantRef {
-        id: TenantId(user.id),
-        kind: TenantKind::Individual,
-        path: format!("/users/{}", user.id),
-        name: "Personal".to_owned(),
+impl Named {
+    pub fn of(user: &User) -> Self {
+        let kind = if user.is_service_account() { PrincipalKind::Service } else { PrincipalKind::Person };
+        Self { username: user.username.clone(), name: user.display_name(), kind: kind.as_str().to_owned() }
     }
 }
 
-/// Writes a user that was read by itself, and its personal tenant.
-pub(super) async fn upsert_principal(
-    tx: &mut SystemTx,
-    user: &User,
-    platform_admin: bool,
+/// A reading of Keycloak.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    /// Drawn before it began: what has a larger number was written since.
+    pub number: i64,
+    /// When it began.
+    pub at: DateTime<Utc>,
+}
+
+/// A row of the mirror, locked until the transaction ends.
+pub(super) enum Locked<T> {
+    /// There is none.
+    New,
+    /// It is as it was when the reading began.
+    Known(T),
+    /// It was written since the reading began.
+    Newer,
+}
+
+/// Draws the number of a reading that begins now.
+pub(super) async fn begin_reading(tx: &mut SystemTx) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(r#"SELECT nextval('directory_readings') AS "number!""#)
+        .fetch_one(tx.connection())
+        .await
+}
+
+fn tenant_ref(id: Uuid, kind: &str, path: String, name: String) -> Option<TenantRef> {
+    Some(TenantRef { id: TenantId(id), kind: TenantKind::from_name(kind)?, path, name })
+}
+
+/// The tenants with these ids, as the mirror has them.
+pub(super) async fn tenants(
+    connection: &mut PgConnection,
+    ids: &[TenantId],
+) -> Result<BTreeMap<TenantId, TenantRef>, sqlx::Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!("SELECT id, kind, path, name FROM tenants WHERE id = ANY ($1)", &ids)
+        .fetch_all(connection)
+        .await?;
+    let known = rows.into_iter().filter_map(|row| tenant_ref(row.id, &row.kind, row.path, row.name));
+    Ok(known.map(|tenant| (tenant.id, tenant)).collect())
+}
+
+/// Locks a tenant: whoever changes who belongs to it does so under this lock. Several are locked in the order of their
+/// ids, and before any principal.
+pub(super) async fn lock_tenant(
+    connection: &mut PgConnection,
+    id: TenantId,
+    reading: Reading,
+) -> Result<Locked<TenantRef>, sqlx::Error> {
+    let row = sqlx::query!(
+        "SELECT kind, path, name, write_number FROM tenants WHERE id = $1 FOR NO KEY UPDATE",
+        id.0
+    )
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(Locked::New) };
+    if row.write_number > reading.number {
+        return Ok(Locked::Newer);
+    }
+    let known = tenant_ref(id.0, &row.kind, row.path, row.name);
+    known.map(Locked::Known).ok_or_else(|| sqlx::Error::Decode("a tenant of an unknown kind".into()))
+}
+
+/// Whether nobody else was faster.
+pub(super) async fn insert_tenant(
+    connection: &mut PgConnection,
+    tenant: &TenantRef,
     now: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "INSERT INTO principals (id, username, name, kind, enabled, platform_admin, seen_at) VALUES ($1, $2, $3, $4, true, $5, $6)
-         ON CONFLICT (id) DO UPDATE SET username = $2, name = $3, kind = $4, enabled = true, platform_admin = $5, seen_at = $6",
-        user.id,
-        user.username,
-        user.display_name(),
-        kind_of(user).as_str(),
-        platform_admin,
+) -> Result<bool, sqlx::Error> {
+    let inserted = sqlx::query!(
+        "INSERT INTO tenants (id, kind, path, name, created_at, updated_at, write_number)
+         VALUES ($1, $2, $3, $4, $5, $5, nextval('directory_readings')) ON CONFLICT (id) DO NOTHING",
+        tenant.id.0,
+        tenant.kind.as_str(),
+        tenant.path,
+        tenant.name,
         now,
     )
-    .execute(tx.connection())
+    .execute(connection)
     .await?;
-    upsert_personal_tenant(tx.connection(), user, now).await
+    Ok(inserted.rows_affected() == 1)
 }
 
-/// Writes a user that is known as a member of a group. What the platform lets it do is not known from there.
-pub(super) async fn upsert_member(
+/// Writes what a tenant is called now.
+pub(super) async fn update_tenant(
     connection: &mut PgConnection,
-    tenant: TenantId,
-    user: &User,
+    tenant: &TenantRef,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "INSERT INTO principals (id, username, name, kind, enabled, platform_admin) VALUES ($1, $2, $3, $4, true, false)
-         ON CONFLICT (id) DO UPDATE SET username = $2, name = $3, kind = $4, enabled = true
-         WHERE (principals.username, principals.name, principals.kind, principals.enabled) IS DISTINCT FROM ($2, $3, $4, true)",
-        user.id,
-        user.username,
-        user.display_name(),
-        kind_of(user).as_str(),
+    let updated = sqlx::query!(
+        "UPDATE tenants SET kind = $2, path = $3, name = $4, updated_at = $5, write_number = nextval('directory_readings') WHERE id = $1",
+        tenant.id.0,
+        tenant.kind.as_str(),
+        tenant.path,
+        tenant.name,
+        now,
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    upsert_person(connection, tenant, user, now).await?;
-    upsert_personal_tenant(connection, user, now).await
+    one_row(updated.rows_affected())
 }
 
-async fn upsert_personal_tenant(
+/// Says that a tenant is what was read of it, all who belong to it included.
+pub(super) async fn mark_tenant(connection: &mut PgConnection, id: TenantId) -> Result<(), sqlx::Error> {
+    let marked =
+        sqlx::query!("UPDATE tenants SET write_number = nextval('directory_readings') WHERE id = $1", id.0)
+            .execute(connection)
+            .await?;
+    one_row(marked.rows_affected())
+}
+
+fn one_row(affected: u64) -> Result<(), sqlx::Error> {
+    if affected == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
+
+/// A principal as the mirror has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    pub named: Named,
+    pub enabled: bool,
+    pub platform_admin: bool,
+}
+
+/// The principals with these ids.
+pub(super) async fn principals(
     connection: &mut PgConnection,
-    user: &User,
-    now: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
-    let personal = personal_tenant(user);
-    upsert_tenant(connection, &personal, now).await?;
-    upsert_person(connection, personal.id, user, now).await?;
-    let own = Membership { tenant: personal.id, user: user.id, group: user.id, role: Role::Owner };
-    add(connection, own, now).await.map(drop)
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, Known>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT id, username, name, kind, enabled, platform_admin FROM principals WHERE id = ANY ($1)",
+        ids
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let named = Named { username: row.username, name: row.name, kind: row.kind };
+            (row.id, Known { named, enabled: row.enabled, platform_admin: row.platform_admin })
+        })
+        .collect())
 }
 
-/// Takes away a user's access: Keycloak has disabled or deleted it. Its memberships, which are removed by
-/// [`remove`], each in its tenant.
-pub(super) async fn disable(tx: &mut SystemTx, user: UserId, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    sqlx::query!("UPDATE principals SET enabled = false, seen_at = $2 WHERE id = $1", user.0, now)
-        .execute(tx.connection())
-        .await?;
-    Ok(())
+/// Locks a principal: whoever changes anything of it, also where it belongs, does so under this lock. Several are locked
+/// in the order of their ids.
+pub(super) async fn lock_principal(
+    connection: &mut PgConnection,
+    user: UserId,
+    reading: Reading,
+) -> Result<Locked<Known>, sqlx::Error> {
+    let row = sqlx::query!(
+        "SELECT username, name, kind, enabled, platform_admin, write_number FROM principals WHERE id = $1 FOR UPDATE",
+        user.0
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(match row {
+        None => Locked::New,
+        Some(row) if row.write_number > reading.number => Locked::Newer,
+        Some(row) => Locked::Known(Known {
+            named: Named { username: row.username, name: row.name, kind: row.kind },
+            enabled: row.enabled,
+            platform_admin: row.platform_admin,
+        }),
+    })
+}
+
+/// Whether nobody else was faster. `seen_at`: when it was read by itself; none where it is only known as a member.
+pub(super) async fn insert_principal(
+    connection: &mut PgConnection,
+    user: Uuid,
+    known: &Known,
+    seen_at: Option<DateTime<Utc>>,
+) -> Result<bool, sqlx::Error> {
+    let inserted = sqlx::query!(
+        "INSERT INTO principals (id, username, name, kind, enabled, platform_admin, seen_at, write_number)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, nextval('directory_readings')) ON CONFLICT (id) DO NOTHING",
+        user,
+        known.named.username,
+        known.named.name,
+        known.named.kind,
+        known.enabled,
+        known.platform_admin,
+        seen_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// Writes what a principal is now. `seen_at`: when it was read by itself.
+pub(super) async fn update_principal(
+    connection: &mut PgConnection,
+    user: Uuid,
+    known: &Known,
+    seen_at: Option<DateTime<Utc>>,
+) -> Result<(), sqlx::Error> {
+    let updated = sqlx::query!(
+        "UPDATE principals SET username = $2, name = $3, kind = $4, enabled = $5, platform_admin = $6, seen_at = coalesce($7, seen_at),
+                write_number = nextval('directory_readings')
+         WHERE id = $1",
+        user,
+        known.named.username,
+        known.named.name,
+        known.named.kind,
+        known.enabled,
+        known.platform_admin,
+        seen_at,
+    )
+    .execute(connection)
+    .await?;
+    one_row(updated.rows_affected())
 }
 
 /// What is known of a user by itself: whether it is enabled, and when it was last read.
@@ -111,49 +262,41 @@ pub(super) async fn seen(tx: &mut SystemTx, user: UserId) -> Result<Option<Seen>
         .await
 }
 
-/// Whether the tenant is new.
-pub(super) async fn upsert_tenant(
+/// What the tenant knows of these people.
+pub(super) async fn people(
     connection: &mut PgConnection,
-    tenant: &TenantRef,
-    now: DateTime<Utc>,
-) -> Result<bool, sqlx::Error> {
-    let known = sqlx::query!("SELECT kind, path, name FROM tenants WHERE id = $1", tenant.id.0)
-        .fetch_optional(&mut *connection)
-        .await?;
-    if known.as_ref().is_some_and(|known| {
-        known.kind == tenant.kind.as_str() && known.path == tenant.path && known.name == tenant.name
-    }) {
-        return Ok(false);
-    }
-    sqlx::query!(
-        "INSERT INTO tenants (id, kind, path, name, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
-         ON CONFLICT (id) DO UPDATE SET kind = $2, path = $3, name = $4, updated_at = $5",
-        tenant.id.0,
-        tenant.kind.as_str(),
-        tenant.path,
-        tenant.name,
-        now,
+    tenant: TenantId,
+    users: &[Uuid],
+) -> Result<HashMap<Uuid, Named>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT user_id, username, name, kind FROM people WHERE tenant_id = $1 AND user_id = ANY ($2)",
+        tenant.0,
+        users
     )
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(known.is_none())
+    let named = rows
+        .into_iter()
+        .map(|row| (row.user_id, Named { username: row.username, name: row.name, kind: row.kind }));
+    Ok(named.collect())
 }
 
+/// Writes what the tenant knows of somebody.
 pub(super) async fn upsert_person(
     connection: &mut PgConnection,
     tenant: TenantId,
-    user: &User,
+    user: Uuid,
+    named: &Named,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO people (tenant_id, user_id, username, name, kind, updated_at) VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (tenant_id, user_id) DO UPDATE SET username = $3, name = $4, kind = $5, updated_at = $6
-         WHERE (people.username, people.name, people.kind) IS DISTINCT FROM ($3, $4, $5)",
+         ON CONFLICT (tenant_id, user_id) DO UPDATE SET username = $3, name = $4, kind = $5, updated_at = $6",
         tenant.0,
-        user.id,
-        user.username,
-        user.display_name(),
-        kind_of(user).as_str(),
+        user,
+        named.username,
+        named.name,
+        named.kind,
         now,
     )
     .execute(connection)
@@ -201,17 +344,14 @@ fn membership(tenant: Uuid, user: Uuid, group: Uuid, role: &str) -> Option<Membe
     Some(Membership { tenant: TenantId(tenant), user, group, role: Role::from_name(role)? })
 }
 
-/// The memberships of a tenant.
+/// The memberships of a tenant. Under the tenant's lock they stay what they are.
 pub(super) async fn of_tenant(
     connection: &mut PgConnection,
     tenant: TenantId,
 ) -> Result<BTreeSet<Membership>, sqlx::Error> {
-    let rows = sqlx::query!(
-        "SELECT user_id, group_id, role FROM memberships WHERE tenant_id = $1 FOR UPDATE",
-        tenant.0
-    )
-    .fetch_all(connection)
-    .await?;
+    let rows = sqlx::query!("SELECT user_id, group_id, role FROM memberships WHERE tenant_id = $1", tenant.0)
+        .fetch_all(connection)
+        .await?;
     Ok(rows.iter().filter_map(|row| membership(tenant.0, row.user_id, row.group_id, &row.role)).collect())
 }
 

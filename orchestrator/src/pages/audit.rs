@@ -192,7 +192,7 @@ fn shown(
     };
     let has_page =
         !path.is_empty() && place.may(permission) && uuid::Uuid::parse_str(&entry.resource_id).is_ok();
-    let title = if entry.resource == "membership" {
+    let title = if matches!(entry.resource.as_str(), "membership" | "principal") {
         entry.resource_id.parse().ok().and_then(|user: UserId| names.get(&user)).cloned()
     } else {
         titles.get(&(kind, entry.resource_id.clone())).cloned()

@@ -244,6 +244,19 @@ impl FakeKeycloak {
         })
     }
 
+    /// Gives a user other names; the user name stays.
+    ///
+    /// # Errors
+    /// See [`FakeError`].
+    pub fn rename_user(&self, username: &str, first_name: &str, last_name: &str) -> Result<(), FakeError> {
+        self.change(|directory| {
+            let user = directory.user_by_name_mut(username)?;
+            user.first_name = Some(first_name.to_owned());
+            user.last_name = Some(last_name.to_owned());
+            Ok(())
+        })
+    }
+
     /// Puts a user into the group at `path`; being in it already is fine.
     ///
     /// # Errors
