@@ -5,6 +5,7 @@
 //! Keycloak. tests/tidy holds the list of those who may name it.
 
 mod checks;
+mod leader;
 pub mod migrate;
 mod tenant_tx;
 mod wakeups;
@@ -18,6 +19,7 @@ use sqlx::{
 };
 
 pub use checks::{LoginError, check_login};
+pub use leader::{Candidate, Duty};
 pub use tenant_tx::{Actor, TenantTx};
 pub use wakeups::Wakeups;
 
@@ -134,6 +136,11 @@ impl Database {
     /// Where there is no connection.
     pub async fn system_tx(&self) -> Result<SystemTx, sqlx::Error> {
         Ok(SystemTx(self.worker.begin().await?))
+    }
+
+    /// A candidate for what one replica does at a time.
+    pub fn candidate(&self, duty: Duty) -> Candidate {
+        Candidate::new(duty, (*self.worker.connect_options()).clone())
     }
 
     /// Wakes this process for what other replicas commit, until `stop`.

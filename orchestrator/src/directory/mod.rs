@@ -6,7 +6,7 @@
 //! - `tree`: Keycloak's groups as tenants and roles;
 //! - `refresh`: from a reading to the mirror, an older one never over a newer one;
 //! - `changes`: what is written, each with its entry in the trail;
-//! - `reconcile`: the periodical comparison.
+//! - `reconcile`: the periodical comparison, by one replica at a time.
 
 mod changes;
 mod reconcile;

@@ -1,12 +1,18 @@
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Directory;
-use crate::http::problem::ErrorChain;
+use crate::{db::Duty, http::problem::ErrorChain};
+
+/// How often a replica that doesn't lead asks whether it should: so much longer may a comparison be in coming when the
+/// leader dies.
+const FOLLOW: Duration = Duration::from_secs(5);
 
 /// Compares the mirror with Keycloak periodically, so that whoever was disabled or removed from a group loses access
-/// though Keycloak says nothing. Takes no input, may run anywhere and as often as one likes.
+/// though Keycloak says nothing. Takes no input, may run anywhere and as often as one likes; of several replicas, one does
+/// it at a time, since Keycloak needn't be asked by all.
 #[derive(Debug)]
 pub struct Reconciler {
     directory: Directory,
@@ -19,16 +25,30 @@ impl Reconciler {
         Self { directory, period }
     }
 
-    /// Runs until `stop`.
+    /// Runs until `stop`, whenever this replica leads.
     pub async fn run(self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(self.period);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut candidate = self.directory.database.candidate(Duty::Reconcile);
         loop {
+            let begun = Instant::now();
+            let leads = candidate.leads().await.unwrap_or_else(|error| {
+                tracing::warn!(error = %ErrorChain(&error), "who compares with Keycloak could not be asked; this replica does not");
+                false
+            });
+            let next = if leads {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = self.run_once() => {}
+                }
+                begun + self.period
+            } else {
+                begun + FOLLOW.min(self.period)
+            };
             tokio::select! {
-                () = stop.cancelled() => return,
-                _ = tick.tick() => self.run_once().await,
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep_until(next) => {}
             }
         }
+        candidate.resign().await;
     }
 
     /// Compares every known tenant once. One that can't be read completely stays as it is.

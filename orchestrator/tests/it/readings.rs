@@ -1,4 +1,4 @@
-//! Readings of Keycloak that overtake each other.
+//! Readings of Keycloak that overtake each other, and replicas that compare by turns.
 
 use std::{
     sync::{
@@ -16,11 +16,13 @@ use axum::{
 };
 use chancery::{
     auth::PrincipalSource as _,
-    directory::Directory,
+    db::Duty,
+    directory::{Directory, Reconciler},
     testing::{ACME, TestApp},
 };
 use connector_keycloak::{KeycloakAdmin, KeycloakSettings};
 use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
 
 const VIEWERS: &str = "/organizations/acme-corp/viewers";
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -221,6 +223,64 @@ async fn comparisons_at_the_same_time_leave_the_mirror_as_keycloak_is() {
             assert_eq!(roles(&app, name).await, expected, "{name} in round {round}");
         }
     }
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..1000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what} takes too long");
+}
+
+#[tokio::test]
+async fn one_replica_compares_at_a_time_and_another_takes_over_when_it_dies() {
+    let app = TestApp::start().await;
+    let period = Duration::from_millis(50);
+    // Each replica reaches Keycloak on a road of its own, which counts.
+    let replica = async || {
+        let (road, directory, _) = SlowRoad::open(&app, "/nothing".to_owned()).await;
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(Reconciler::new(directory, period).run(stop.clone()));
+        (road, running, stop)
+    };
+    let asked = |road: &SlowRoad| road.requests.load(Ordering::SeqCst);
+
+    let (first, first_running, _) = replica().await;
+    until("the first comparison", async || asked(&first) > 20).await;
+    let (second, second_running, second_stop) = replica().await;
+    // As many rounds as it takes to be sure that the second one has had its turns, had it wanted them.
+    let rounds = asked(&first) + 60;
+    until("the first replica's rounds", async || asked(&first) > rounds).await;
+    assert_eq!(asked(&second), 0);
+
+    // Dies without a word.
+    first_running.abort();
+    until("the second replica's turn", async || asked(&second) > 20).await;
+    let last = asked(&first);
+
+    // Its session is ended by the server: it notices, and goes on with a new one.
+    let before = asked(&second);
+    assert_eq!(
+        app.count("SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())").await,
+        1
+    );
+    until("the second replica's next turn", async || asked(&second) > before + 20).await;
+    assert_eq!(asked(&first), last);
+
+    // Asked to stop, it gives its turn back.
+    second_stop.cancel();
+    second_running.await.unwrap();
+    let mut next = app.state().database.candidate(Duty::Reconcile);
+    until("the turn's return", async || next.leads().await.unwrap()).await;
+    let mut another = app.state().database.candidate(Duty::Reconcile);
+    assert!(!another.leads().await.unwrap());
+    assert!(next.leads().await.unwrap());
+    next.resign().await;
+    until("the turn's return", async || another.leads().await.unwrap()).await;
+    another.resign().await;
 }
 
 #[tokio::test]
