@@ -172,8 +172,8 @@ pub struct Flash {
 impl Flash {
     /// A message by its code, as it comes back in the query after a redirect. Only known codes give a message, so an
     /// address can't put words into our mouth. Codes: `approved`, `rejected`, `cancelled`, `requested`, `escalated`,
-    /// `consultation-started`, `consultation-ended`, `already-decided`, `already-pending`, `stale`, `not-allowed`,
-    /// `already-ended`.
+    /// `consultation-started`, `consultation-ended`, `consultation-cancelled`, `already-decided`, `already-pending`,
+    /// `stale`, `not-allowed`, `already-ended`, `already-cancelled`, `already-started`.
     pub fn from_code(ui: &Ui, code: &str) -> Option<Self> {
         let kind = match code {
             "approved"
@@ -182,10 +182,10 @@ impl Flash {
             | "requested"
             | "escalated"
             | "consultation-started"
-            | "consultation-ended" => FlashKind::Success,
-            "already-decided" | "already-pending" | "stale" | "not-allowed" | "already-ended" => {
-                FlashKind::Error
-            }
+            | "consultation-ended"
+            | "consultation-cancelled" => FlashKind::Success,
+            "already-decided" | "already-pending" | "stale" | "not-allowed" | "already-ended"
+            | "already-cancelled" | "already-started" => FlashKind::Error,
             _ => return None,
         };
         Some(Self { kind, text: ui.t(format!("flash-{code}")) })
@@ -241,3 +241,6 @@ mod tests {
         }
     }
 }
+            "consultation-cancelled",
+            "already-cancelled",
+            "already-started",

@@ -320,6 +320,8 @@ pub enum HistoryKind {
     ConsultationStarted,
     /// Somebody ended it.
     ConsultationEnded,
+    /// It was cancelled.
+    ConsultationCancelled,
 }
 
 impl HistoryKind {
@@ -332,7 +334,10 @@ impl HistoryKind {
             Self::Expired => "clock",
             Self::NotePosted => "conversations",
             Self::TeamNotified => "team-chat",
-            Self::ConsultationCreated | Self::ConsultationStarted | Self::ConsultationEnded => "video",
+            Self::ConsultationCreated
+            | Self::ConsultationStarted
+            | Self::ConsultationEnded
+            | Self::ConsultationCancelled => "video",
         }
     }
 

@@ -280,6 +280,8 @@ pub struct ConsultationPage {
     pub may_start: bool,
     /// Whether this person may end it.
     pub may_end: bool,
+    /// Whether this person may cancel it.
+    pub may_cancel: bool,
     /// Whether this person may join it now.
     pub may_join: bool,
     /// Why not, already localised, if it matters.

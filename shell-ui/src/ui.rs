@@ -212,6 +212,7 @@ mod tests {
     use chrono::{TimeDelta, TimeZone as _};
 
     use super::*;
+            HistoryKind::ConsultationCancelled => "history-consultation-cancelled",
 
     fn said(away: TimeDelta) -> String {
         let now = Utc.with_ymd_and_hms(2026, 7, 15, 12, 0, 0).single().expect("a time");

@@ -195,6 +195,25 @@ gallery("the CEO's pages are in order", async (stage, looked) => {
   await looked(page, "the audit trail, none like that");
 });
 
+gallery("a cancelled consultation is in order", async (stage, looked) => {
+  const { path, customer } = await pendingApproval(stage, { consultation: true });
+  const visitor = await withAxe(await stage.visitor());
+  const page = await atAcme(visitor, ceo);
+  await page.goto(ceo.origin + path);
+  await page.getByRole("button", { name: "Approve", exact: true }).click();
+  await page.getByRole("link", { name: "Go to the consultation" }).click();
+  await page.locator("#cancel summary").click();
+  await see(page.getByText("This can’t be undone."));
+  await looked(page, "a consultation about to be cancelled");
+  await page.getByRole("button", { name: "Yes, cancel it" }).click();
+  await see(page.getByText("The consultation has been cancelled."));
+  await looked(page, "a cancelled consultation");
+  await page.goto(ceo.origin + path);
+  await see(page.locator("#history").getByText("The consultation was cancelled"));
+  await page.goto(`${tenantBase(page)}/consultations`);
+  await see(page.locator("#past .row").filter({ hasText: customer }).getByText("Cancelled"));
+});
+
 gallery("the pages of somebody who may only look are in order", async (stage, looked) => {
   const { path } = await pendingApproval(stage, { consultation: true });
   const visitor = await withAxe(await stage.visitor());

@@ -91,6 +91,12 @@ pub enum TransitionError {
     /// It hasn't begun.
     #[error("it has not begun")]
     NotStarted,
+    /// It goes on.
+    #[error("it has begun")]
+    Started,
+    /// It was cancelled.
+    #[error("it was cancelled")]
+    Cancelled,
 }
 
 impl Consultation {
@@ -106,7 +112,8 @@ impl Consultation {
     pub fn started(&self, now: DateTime<Utc>) -> Result<Option<Self>, TransitionError> {
         match self.status {
             ConsultationStatus::Active => Ok(None),
-            ConsultationStatus::Ended | ConsultationStatus::Cancelled => Err(TransitionError::Over),
+            ConsultationStatus::Ended => Err(TransitionError::Over),
+            ConsultationStatus::Cancelled => Err(TransitionError::Cancelled),
             ConsultationStatus::Scheduled => Ok(Some(Self {
                 status: ConsultationStatus::Active,
                 started_at: Some(now),
@@ -125,10 +132,28 @@ impl Consultation {
         match self.status {
             ConsultationStatus::Ended => Ok(None),
             ConsultationStatus::Scheduled => Err(TransitionError::NotStarted),
-            ConsultationStatus::Cancelled => Err(TransitionError::Over),
+            ConsultationStatus::Cancelled => Err(TransitionError::Cancelled),
             ConsultationStatus::Active => Ok(Some(Self {
                 status: ConsultationStatus::Ended,
                 ended_at: Some(now),
+                version: self.version + 1,
+                updated_at: now,
+                ..self.clone()
+            })),
+        }
+    }
+
+    /// The consultation cancelled at `now`; none where it has been cancelled before. What has begun is ended instead.
+    ///
+    /// # Errors
+    /// [`TransitionError::Started`], [`TransitionError::Over`].
+    pub fn cancelled(&self, now: DateTime<Utc>) -> Result<Option<Self>, TransitionError> {
+        match self.status {
+            ConsultationStatus::Cancelled => Ok(None),
+            ConsultationStatus::Active => Err(TransitionError::Started),
+            ConsultationStatus::Ended => Err(TransitionError::Over),
+            ConsultationStatus::Scheduled => Ok(Some(Self {
+                status: ConsultationStatus::Cancelled,
                 version: self.version + 1,
                 updated_at: now,
                 ..self.clone()

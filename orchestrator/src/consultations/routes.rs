@@ -33,6 +33,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(show))
         .routes(routes!(start))
         .routes(routes!(end))
+        .routes(routes!(cancel))
         .routes(routes!(join))
 }
 
@@ -44,8 +45,19 @@ pub fn problem(error: ConsultationError) -> Problem {
         ConsultationError::NotHost => {
             Problem::new(StatusCode::FORBIDDEN, "consultations.not_host", "Only the host does this")
         }
+        ConsultationError::MayNotCancel => Problem::new(
+            StatusCode::FORBIDDEN,
+            "consultations.may_not_cancel",
+            "Only the host or an owner cancels this, and not who asked for the approval",
+        ),
         ConsultationError::Over => {
             Problem::new(StatusCode::CONFLICT, "consultations.over", "This consultation is over")
+        }
+        ConsultationError::Cancelled => {
+            Problem::new(StatusCode::CONFLICT, "consultations.cancelled", "This consultation was cancelled")
+        }
+        ConsultationError::Started => {
+            Problem::new(StatusCode::CONFLICT, "consultations.started", "This consultation has begun")
         }
         ConsultationError::NotStarted => {
             Problem::new(StatusCode::CONFLICT, "consultations.not_started", "This consultation has not begun")
@@ -237,6 +249,28 @@ async fn end(
     let if_match = IfMatch::from_headers(&headers)?;
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     let consultation = service::end(&mut tx, id, &if_match).await.map_err(problem)?;
+    tx.commit().await?;
+    Ok(shown(StatusCode::OK, consultation))
+}
+
+/// Cancels a consultation that has not begun, as its host or as an owner of the tenant. Cancelling twice is the same.
+#[utoipa::path(
+    post, path = "/consultations/{id}/cancel", operation_id = "cancelConsultation", tag = "consultations",
+    params(("id" = ConsultationId, Path), ("If-Match" = Option<String>, Header)), security(("bearer" = [])),
+    responses(
+        (status = 200, body = Consultation, headers(("ETag" = String))),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn cancel(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<ConsultationId>,
+    headers: HeaderMap,
+) -> ProblemResult<Response> {
+    let if_match = IfMatch::from_headers(&headers)?;
+    let mut tx = state.database.tenant_tx(caller.principal()).await?;
+    let consultation = service::cancel(&mut tx, id, &if_match).await.map_err(problem)?;
     tx.commit().await?;
     Ok(shown(StatusCode::OK, consultation))
 }

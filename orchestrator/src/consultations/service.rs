@@ -31,9 +31,18 @@ pub enum ConsultationError {
     /// Only the host does this.
     #[error("only the host does this")]
     NotHost,
+    /// Only the host or an owner cancels it.
+    #[error("only the host or an owner cancels it")]
+    MayNotCancel,
     /// It is over.
     #[error("it is over")]
     Over,
+    /// It was cancelled.
+    #[error("it was cancelled")]
+    Cancelled,
+    /// It has begun.
+    #[error("it has begun")]
+    Started,
     /// It hasn't begun.
     #[error("it has not begun")]
     NotStarted,
@@ -264,6 +273,11 @@ async fn load_as_host(tx: &mut TenantTx, id: ConsultationId) -> Result<Consultat
     if found.host_id != principal.id {
         return Err(ConsultationError::NotHost);
     }
+    load_for_update(tx, &found).await
+}
+
+async fn load_for_update(tx: &mut TenantTx, found: &Consultation) -> Result<Consultation, ConsultationError> {
+    let id = found.id;
     tx.enter(found.tenant_id).await?;
     if !store::lock(tx, found.tenant_id, id).await? {
         return Err(ConsultationError::NotFound);
@@ -301,6 +315,48 @@ pub async fn end(
     apply(tx, before, after, if_match, "consultation.ended", EventType::ConsultationEnded).await
 }
 
+/// Whether the transaction's principal may cancel a consultation, as long as it hasn't begun: its host, or an owner of the
+/// tenant. Who asked for the approval may not get rid of the talk about it that way, unless they host it.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn may_cancel(tx: &mut TenantTx, consultation: &Consultation) -> Result<bool, sqlx::Error> {
+    let Actor::Principal(principal) = tx.actor().clone() else { return Ok(false) };
+    if consultation.host_id == principal.id {
+        return Ok(true);
+    }
+    let is_owner =
+        can(&principal, Permission::TenantManage, &Resource::of(consultation.tenant_id)).is_allowed();
+    if !is_owner {
+        return Ok(false);
+    }
+    let Some(approval) = consultation.approval_id else { return Ok(true) };
+    match approvals::find(tx, approval).await {
+        Ok(approval) => Ok(approval.requested_by != principal.id),
+        Err(approvals::ApprovalError::Database(error)) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Cancels a consultation that hasn't begun. Cancelling twice is the same.
+///
+/// # Errors
+/// [`ConsultationError`].
+pub async fn cancel(
+    tx: &mut TenantTx,
+    id: ConsultationId,
+    if_match: &IfMatch,
+) -> Result<Consultation, ConsultationError> {
+    let found = find(tx, id).await?;
+    if !may_cancel(tx, &found).await? {
+        return Err(ConsultationError::MayNotCancel);
+    }
+    let before = load_for_update(tx, &found).await?;
+    let now = tx.now();
+    let after = before.cancelled(now);
+    apply(tx, before, after, if_match, "consultation.cancelled", EventType::ConsultationCancelled).await
+}
+
 async fn apply(
     tx: &mut TenantTx,
     before: Consultation,
@@ -312,6 +368,8 @@ async fn apply(
     let after = after.map_err(|error| match error {
         TransitionError::Over => ConsultationError::Over,
         TransitionError::NotStarted => ConsultationError::NotStarted,
+        TransitionError::Started => ConsultationError::Started,
+        TransitionError::Cancelled => ConsultationError::Cancelled,
     })?;
     let Some(after) = after else { return Ok(before) };
     if !if_match.admits(before.version) || !store::update(tx, &after).await? {
@@ -340,8 +398,10 @@ pub async fn join(
     let involved = consultation.involved();
     let resource = Resource { involved: &involved, ..Resource::of(consultation.tenant_id) };
     decision_error(can(&principal, Permission::ConsultationJoin, &resource))?;
-    if matches!(consultation.status, ConsultationStatus::Ended | ConsultationStatus::Cancelled) {
-        return Err(ConsultationError::Over);
+    match consultation.status {
+        ConsultationStatus::Ended => return Err(ConsultationError::Over),
+        ConsultationStatus::Cancelled => return Err(ConsultationError::Cancelled),
+        ConsultationStatus::Scheduled | ConsultationStatus::Active => {}
     }
     let jitsi = jitsi.ok_or(ConsultationError::NoJitsi)?;
     let participant = Participant {

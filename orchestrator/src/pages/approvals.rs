@@ -344,6 +344,14 @@ async fn history(
         );
         let ended = consultation.ended_at.filter(|_| consultation.status == ConsultationStatus::Ended);
         steps.extend(ended.map(|at| (at, HistoryKind::ConsultationEnded, host, None)));
+        // Nothing changes what is cancelled.
+        let cancelled = consultation.status == ConsultationStatus::Cancelled;
+        steps.extend(cancelled.then_some((
+            consultation.updated_at,
+            HistoryKind::ConsultationCancelled,
+            None,
+            None,
+        )));
     }
     if approval.status != ApprovalStatus::Pending {
         let filter = AuditFilter {

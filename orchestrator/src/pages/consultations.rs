@@ -114,6 +114,8 @@ async fn render(
         Decision::Allowed => (true, None),
         _ => (false, Some(ui.t("blocked-not-invited"))),
     };
+    let may_cancel = consultation.status == ConsultationStatus::Scheduled
+        && consultations::may_cancel(&mut tx, &consultation).await?;
     let (now, is_host) = (tx.now(), place.is(consultation.host_id));
     let shown = ConsultationPage {
         chrome,
@@ -127,6 +129,7 @@ async fn render(
         approval,
         may_start: is_host && consultation.status == ConsultationStatus::Scheduled,
         may_end: is_host && consultation.status == ConsultationStatus::Active,
+        may_cancel,
         may_join,
         join_blocked,
         title: consultation.title,
@@ -174,6 +177,26 @@ pub(super) async fn end(
     }
 }
 
+/// Cancels a consultation that hasn't begun.
+pub(super) async fn cancel(
+    State(state): State<AppState>,
+    place: Place,
+    ApiPath((_, id)): ApiPath<(TenantId, ConsultationId)>,
+) -> PageResult {
+    let mut tx = place.begin(&state).await?;
+    find(&place, &mut tx, id).await?;
+    match consultations::cancel(&mut tx, id, &IfMatch::Any).await {
+        Ok(_) => {
+            tx.commit().await?;
+            Ok(place.see_other(&format!("{MODULE}/{id}"), "consultation-cancelled"))
+        }
+        Err(error) => {
+            drop(tx);
+            refused(&state, &place, id, error).await
+        }
+    }
+}
+
 /// Leads into the room. The address holds a token: it is kept nowhere and told to nobody.
 pub(super) async fn join(
     State(state): State<AppState>,
@@ -207,8 +230,12 @@ async fn refused(
 ) -> PageResult {
     let flash = match error {
         ConsultationError::Over => "already-ended",
+        ConsultationError::Cancelled => "already-cancelled",
+        ConsultationError::Started => "already-started",
         ConsultationError::Stale | ConsultationError::NotStarted => "stale",
-        ConsultationError::NotHost | ConsultationError::Forbidden => "not-allowed",
+        ConsultationError::NotHost | ConsultationError::MayNotCancel | ConsultationError::Forbidden => {
+            "not-allowed"
+        }
         error => return Err(consultations::problem(error)),
     };
     render(state, place, id, consultations::problem(error).status(), Some(flash)).await

@@ -65,6 +65,7 @@ pub fn router() -> Router<AppState> {
         .route("/app/t/{tenant}/consultations/{id}/end", post(consultations::end))
         .route("/app/t/{tenant}/consultations/{id}/join", post(consultations::join))
         .route("/app/t/{tenant}/audit", get(audit::list))
+        .route("/app/t/{tenant}/consultations/{id}/cancel", post(consultations::cancel))
         .method_not_allowed_fallback(method_not_allowed)
 }
 

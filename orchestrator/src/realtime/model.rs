@@ -19,6 +19,8 @@ pub enum EventType {
     ConsultationStarted,
     /// A consultation ended.
     ConsultationEnded,
+    /// A consultation will not take place.
+    ConsultationCancelled,
 }
 
 impl EventType {
@@ -33,6 +35,7 @@ impl EventType {
             Self::ConsultationCreated => "consultation.created",
             Self::ConsultationStarted => "consultation.started",
             Self::ConsultationEnded => "consultation.ended",
+            Self::ConsultationCancelled => "consultation.cancelled",
         }
     }
 }

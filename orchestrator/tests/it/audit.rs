@@ -46,6 +46,7 @@ async fn a_change_that_cannot_be_recorded_does_not_happen() {
         (&agent, Method::POST, format!("{conversation}/escalate"), json!({ "reason": "Refund" })),
         (&ceo, Method::POST, "/consultations".to_owned(), new),
         (&ceo, Method::POST, format!("{scheduled}/start"), json!({})),
+        (&ceo, Method::POST, format!("{scheduled}/cancel"), json!({})),
         (&ceo, Method::POST, format!("{active}/end"), json!({})),
         (&ceo, Method::POST, format!("{active}/join"), json!({})),
         (&automation, Method::POST, "/audit".to_owned(), entry),

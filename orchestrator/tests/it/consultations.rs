@@ -125,3 +125,82 @@ async fn a_stale_start_is_refused() {
     assert_eq!(start("\"7\"").await.problem(412), "stale");
     start("W/\"1\"").await.expect(200);
 }
+
+#[tokio::test]
+async fn what_has_not_begun_is_cancelled_once_and_then_neither_starts_nor_lets_anybody_in() {
+    let app = TestApp::start().await;
+    let (agent, ceo) = (app.agent(), app.ceo());
+    agent.get("/me").await.expect(200);
+    let made = consultation(&app, &ceo, &["acme-agent"]).await;
+    let path = path("/consultations", &made);
+    let cancel = format!("{path}/cancel");
+    let mut heard = agent.events(ACME, None).await;
+    assert_eq!(heard.next().await.unwrap().name, "hello");
+    assert_eq!(agent.post(&cancel, &json!({})).await.problem(403), "consultations.may_not_cancel");
+    assert_eq!(app.outsider().post(&cancel, &json!({})).await.problem(404), "not_found");
+    let stale = ceo.request(reqwest::Method::POST, &cancel).header("if-match", "\"7\"");
+    assert_eq!(ceo.send(stale).await.problem(412), "stale");
+    pass(&app, 60);
+    let answer = ceo.post(&cancel, &json!({})).await;
+    let cancelled = answer.expect(200);
+    assert_eq!(
+        (&cancelled["status"], &cancelled["version"], &cancelled["updatedAt"], &cancelled["startedAt"]),
+        (&json!("cancelled"), &json!(2), &json!(app.now()), &Value::Null)
+    );
+    assert_eq!(answer.header("etag"), "\"2\"");
+    let told = heard.next().await.unwrap();
+    assert_eq!((told.name.as_str(), &told.data["id"]), ("consultation.cancelled", &made["id"]));
+    pass(&app, 60);
+    // Cancelling again is the same.
+    assert_eq!(ceo.post(&cancel, &json!({})).await.expect(200), cancelled);
+    for refused in ["start", "end", "join"] {
+        let answer = ceo.post(&format!("{path}/{refused}"), &json!({})).await;
+        assert_eq!(answer.problem(409), "consultations.cancelled", "{refused}");
+    }
+    assert_eq!(trail(&app, "consultation", &made).await, ["consultation.created", "consultation.cancelled"]);
+    let entry = &items(&ceo, "/audit?action=consultation.cancelled").await[0];
+    assert_eq!(
+        (&entry["oldValues"]["status"], &entry["newValues"]["status"]),
+        (&json!("scheduled"), &json!("cancelled"))
+    );
+}
+
+#[tokio::test]
+async fn what_has_begun_is_not_cancelled() {
+    let app = TestApp::start().await;
+    let ceo = app.ceo();
+    let path = path("/consultations", &consultation(&app, &ceo, &[]).await);
+    let cancel = format!("{path}/cancel");
+    ceo.post(&format!("{path}/start"), &json!({})).await.expect(200);
+    assert_eq!(ceo.post(&cancel, &json!({})).await.problem(409), "consultations.started");
+    ceo.post(&format!("{path}/end"), &json!({})).await.expect(200);
+    assert_eq!(ceo.post(&cancel, &json!({})).await.problem(409), "consultations.over");
+    // The state comes before the precondition.
+    let stale = ceo.request(reqwest::Method::POST, &cancel).header("if-match", "\"1\"");
+    assert_eq!(ceo.send(stale).await.problem(409), "consultations.over");
+}
+
+#[tokio::test]
+async fn an_owner_cancels_for_the_host_and_not_what_came_of_the_owners_own_request() {
+    let app = TestApp::start().await;
+    let owner = app.add_person("acme-owner", &["/organizations/acme-corp/owners"]);
+    owner.get("/me").await.expect(200);
+    let (ceo, agent) = (app.ceo(), app.agent());
+    let approved = async |requester: &Client| {
+        let requested = requester
+            .post("/approvals", &json!({ "tenantId": ACME, "title": "A", "consultationRequested": true }))
+            .await
+            .expect(201);
+        let approval = path("/approvals", &requested);
+        ceo.patch(&approval, &json!({ "status": "approved" })).await.expect(200);
+        let made = items(&ceo, "/consultations").await;
+        let about = made.iter().find(|made| made["approvalId"] == requested["id"]).unwrap();
+        format!("{}/cancel", path("/consultations", about))
+    };
+    let (of_agent, of_owner) = (approved(&agent).await, approved(&owner).await);
+    assert_eq!(agent.post(&of_agent, &json!({})).await.problem(403), "consultations.may_not_cancel");
+    owner.post(&of_agent, &json!({})).await.expect(200);
+    assert_eq!(owner.post(&of_owner, &json!({})).await.problem(403), "consultations.may_not_cancel");
+    ceo.post(&of_owner, &json!({})).await.expect(200);
+    app.run_jobs().await;
+}

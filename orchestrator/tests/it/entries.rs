@@ -175,6 +175,9 @@ async fn nothing_changes_without_an_entry() {
     for command in ["join", "start", "end"] {
         ceo.post(&format!("{consultation}/{command}"), &json!({})).await.expect(200);
     }
+    let other = json!({ "tenantId": ACME, "title": "C" });
+    let other = path("/consultations", &ceo.post("/consultations", &other).await.expect(201));
+    ceo.post(&format!("{other}/cancel"), &json!({})).await.expect(200);
 
     // What Keycloak's administrators do.
     keycloak.rename_group(ACME, "acme-inc").unwrap();

@@ -169,6 +169,16 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
             sample("/consultations/{subject}/end", none(), &active, (&viewer, 403), (&ceo, 200)),
         ),
         (
+            "cancelConsultation",
+            sample(
+                "/consultations/{subject}/cancel",
+                none(),
+                &consultation().await,
+                (&viewer, 403),
+                (&ceo, 200),
+            ),
+        ),
+        (
             "listConversations",
             sample("/conversations?tenantId={subject}", none(), &acme, (&member, 403), (&viewer, 200)),
         ),

@@ -112,4 +112,7 @@ flash-already-decided = Somebody else has decided this in the meantime. Their de
 flash-already-pending = This conversation already has a request that waits for a decision.
 flash-stale = This has changed since you opened it. Please look again and repeat what you wanted to do.
 flash-not-allowed = You may see this, but not change it.
+flash-consultation-cancelled = The consultation has been cancelled.
 flash-already-ended = This consultation has already ended.
+flash-already-cancelled = This consultation has been cancelled.
+flash-already-started = This consultation has already started. You can end it instead.

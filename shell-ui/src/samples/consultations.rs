@@ -58,14 +58,16 @@ impl Samples {
                 vec!["Amira Haddad".into(), "ليلى حداد".into()]
             },
             scheduled: Some(self.ago(-10)),
-            started: (status != ConsultationStatus::Scheduled).then(|| self.ago(6)),
-            ended: over.then(|| self.ago(1)),
+            started: matches!(status, ConsultationStatus::Active | ConsultationStatus::Ended)
+                .then(|| self.ago(6)),
+            ended: (status == ConsultationStatus::Ended).then(|| self.ago(1)),
             approval: Some(LinkTo {
                 title: "Refund of 240 € for order 1182".into(),
                 href: "approval-approved.html".into(),
             }),
             may_start: status == ConsultationStatus::Scheduled,
             may_end: status == ConsultationStatus::Active,
+            may_cancel: status == ConsultationStatus::Scheduled,
             may_join: !over,
             join_blocked: None,
         }

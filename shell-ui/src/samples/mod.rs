@@ -89,6 +89,7 @@ impl Samples {
             ("consultation-scheduled", self.consultation(ConsultationStatus::Scheduled).render()?),
             ("consultation-active", self.consultation(ConsultationStatus::Active).render()?),
             ("consultation-ended", self.consultation(ConsultationStatus::Ended).render()?),
+            ("consultation-cancelled", self.consultation(ConsultationStatus::Cancelled).render()?),
             ("consultation-not-invited", self.consultation_not_invited().render()?),
             ("audit", self.audit().render()?),
             ("audit-empty", self.audit_empty().render()?),
