@@ -8,6 +8,7 @@ use super::{
     oidc::{Parameters, redirect},
     pages,
     realm::{Client, Realm, UserRecord},
+    step_up,
 };
 
 const ORGANIZATION_PREFIX: &str = "/organizations/";
@@ -36,7 +37,12 @@ impl FakeKeycloak {
         };
         let response_type = parameters.get("response_type");
         let mode = parameters.get("response_mode");
+        let level = match step_up::asked_for(&self.realm, client, parameters) {
+            Ok(level) => level,
+            Err(refusal) => return pages::error(StatusCode::BAD_REQUEST, refusal),
+        };
         let request = AuthorizationRequest {
+            level,
             client_id: client.client_id.clone(),
             redirect_uri,
             scope: parameters.owned("scope").unwrap_or_default(),
@@ -105,7 +111,7 @@ impl FakeKeycloak {
         let now = self.now();
         let kept = self.state.update(|state| {
             state.forget_what_expired(now, &self.realm);
-            state.logins.insert(session_code, PendingLogin { expires, request })
+            state.logins.insert(session_code, PendingLogin { expires, request, user: None })
         });
         match kept {
             Ok(_) => page,
@@ -139,6 +145,12 @@ impl FakeKeycloak {
         });
         people.sort_by_key(|(hinted, _)| !hinted);
         let people: Vec<pages::Person> = people.into_iter().map(|(_, person)| person).collect();
+        let (action, target) = self.form_of(session_code, request);
+        pages::login(&people, &action, &target, alert)
+    }
+
+    /// Where the form of a sign-in page goes, and the origins that it leads to.
+    fn form_of(&self, session_code: &str, request: &AuthorizationRequest) -> (String, String) {
         let client_id: String = form_urlencoded::byte_serialize(request.client_id.as_bytes()).collect();
         let action = format!(
             "{}/login-actions/authenticate?session_code={session_code}&client_id={client_id}",
@@ -149,24 +161,27 @@ impl FakeKeycloak {
             .filter_map(|url| Url::parse(url).ok())
             .map(|url| url.origin().ascii_serialization())
             .collect();
-        let target = targets.join(" ");
-        pages::login(&people, &action, &target, alert)
+        (action, targets.join(" "))
     }
 
-    pub(super) fn authenticate(&self, session_code: &str, username: &str) -> Result<Response, FakeError> {
+    pub(super) fn authenticate(&self, session_code: &str, form: &Parameters) -> Result<Response, FakeError> {
         let now = self.now();
-        let request = self.state.read(|state| {
+        let pending = self.state.read(|state| {
             let login = state.logins.get(session_code).filter(|login| now <= login.expires)?;
-            Some(login.request.clone())
+            Some((login.request.clone(), login.user))
         });
-        let Some(request) = request else {
+        let Some((request, picked)) = pending else {
             return Ok(pages::error(
                 StatusCode::BAD_REQUEST,
                 "Your login attempt timed out, or it was finished in another tab. Please sign in again.",
             ));
         };
         let user = self.state.read(|state| {
-            let user = state.directory.user_by_name(username);
+            let directory = &state.directory;
+            let user = match picked {
+                Some(picked) => directory.users.iter().find(|user| user.id == picked),
+                None => directory.user_by_name(form.get("username").unwrap_or_default()),
+            };
             user.filter(|user| user.service_account_client_id.is_none()).cloned()
         });
         let Some(client) = self.realm.client(&request.client_id) else {
@@ -179,7 +194,24 @@ impl FakeKeycloak {
             let alert = "Account is disabled, contact your administrator.";
             return Ok(self.login_page(session_code, &request, Some(alert)));
         }
-        let session = self.start_session(user.id, &client.id)?;
+        let wanted = request.level.as_ref();
+        let wants_more = wanted.is_some_and(|wanted| wanted.value > step_up::password());
+        let has_confirmed = picked.is_some() && form.get("confirm").is_some();
+        if wants_more && !has_confirmed {
+            self.state.update(|state| {
+                if let Some(login) = state.logins.get_mut(session_code) {
+                    login.user = Some(user.id);
+                }
+            })?;
+            let (action, target) = self.form_of(session_code, &request);
+            let name = user.full_name().unwrap_or_else(|| user.username.clone());
+            return Ok(pages::confirm(&name, &action, &target));
+        }
+        let level = if has_confirmed { step_up::CONFIRMED } else { step_up::password() };
+        if wanted.is_some_and(|wanted| wanted.essential && wanted.value > level) {
+            return Ok(pages::error(StatusCode::BAD_REQUEST, "Authentication requirements not fulfilled"));
+        }
+        let session = self.start_session(user.id, &client.id, level)?;
         let code = self.secret_id();
         let full_code = format!("{code}.{session}.{}", client.id);
         let response = self.send_back(&request, &[], &[("session_state", &session), ("code", &full_code)]);

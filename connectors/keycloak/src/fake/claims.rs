@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     FakeKeycloak, keys,
     realm::{Client, Realm, UserRecord},
+    step_up,
 };
 
 impl FakeKeycloak {
@@ -112,7 +113,11 @@ impl FakeKeycloak {
         claims.insert("iss".to_owned(), self.issuer.clone().into());
         claims.insert("azp".to_owned(), client.client_id.clone().into());
         if scopes.contains(&"acr") {
-            claims.insert("acr".to_owned(), "1".into());
+            let level = session.and_then(|session| {
+                self.state.read(|state| state.sessions.get(session).map(|session| session.level))
+            });
+            let level = level.unwrap_or_else(step_up::password);
+            claims.insert("acr".to_owned(), step_up::name_of(&self.realm, client, level).into());
         }
         if let Some(session) = session {
             claims.insert("sid".to_owned(), session.into());

@@ -5,7 +5,8 @@
 //! [`KeycloakAdmin`](crate::KeycloakAdmin) and its neighbours use. What is different on purpose:
 //!
 //! - people sign in by picking who they are, without a password: `GET …/auth` answers a page whose form posts
-//!   `username` to `…/login-actions/authenticate`;
+//!   `username` to `…/login-actions/authenticate`; where the second level of authentication is asked for, a second page
+//!   follows whose form posts `confirm` instead of a one-time code;
 //! - there is no single sign-on cookie: each sign-in picks a person anew, so that one browser can be several people.
 //!
 //! Never part of a production build, and only ever to be bound to loopback: whoever reaches it is whoever they like.
@@ -18,17 +19,23 @@ mod oidc;
 mod pages;
 mod realm;
 mod session;
+mod step_up;
 mod token;
 
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use axum::{
     Json, Router,
+    extract::{self, Request},
     http::{StatusCode, Uri},
+    middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
 use connector_core::{
@@ -44,6 +51,7 @@ pub use self::keys::Signature;
 use self::{
     keys::{Key, KeyRing, StoredKey},
     realm::{Client, Directory, GroupRecord, Realm, UserRecord},
+    step_up::Level,
 };
 use crate::model::Attributes;
 
@@ -128,6 +136,9 @@ struct Session {
     user: Uuid,
     started: i64,
     last_used: i64,
+    /// The level of authentication: 1, or 2 for somebody who has confirmed who they are.
+    #[serde(default = "step_up::password")]
+    level: i64,
     /// By the client's id.
     clients: BTreeMap<String, ClientSession>,
 }
@@ -159,6 +170,9 @@ struct Code {
 struct PendingLogin {
     expires: i64,
     request: AuthorizationRequest,
+    /// Who was picked already and has to confirm it.
+    #[serde(default)]
+    user: Option<Uuid>,
 }
 
 /// What a client asked for.
@@ -173,6 +187,9 @@ struct AuthorizationRequest {
     code_challenge_method: Option<String>,
     fragment: bool,
     login_hint: Option<String>,
+    /// The level of authentication that is asked for.
+    #[serde(default)]
+    level: Option<Level>,
 }
 
 /// The double.
@@ -184,6 +201,7 @@ pub struct FakeKeycloak {
     ids: SharedIds,
     state: StateFile<State>,
     keys: RwLock<Arc<KeyRing>>,
+    is_unavailable: AtomicBool,
 }
 
 impl FakeKeycloak {
@@ -214,7 +232,8 @@ impl FakeKeycloak {
         })?;
         let keys = RwLock::new(Arc::new(state.read(State::key_ring)?));
         let issuer = format!("{}/realms/{}", public_url.as_str().trim_end_matches('/'), realm.name);
-        Ok(Arc::new(Self { realm, issuer, clock, ids, state, keys }))
+        let is_unavailable = AtomicBool::new(false);
+        Ok(Arc::new(Self { realm, issuer, clock, ids, state, keys, is_unavailable }))
     }
 
     /// The `iss` of the tokens, which is also where discovery starts.
@@ -230,7 +249,13 @@ impl FakeKeycloak {
                 // The real one's start page leads to its console; this one's says what it is.
                 if uri.path() == "/" { pages::start() } else { plain_error(StatusCode::NOT_FOUND) }
             })
+            .layer(middleware::from_fn_with_state(Arc::clone(self), unless_unavailable))
             .with_state(Arc::clone(self))
+    }
+
+    /// Answers everything with 503, as a proxy does before a server that is down or starting; or not any more.
+    pub fn set_unavailable(&self, is_unavailable: bool) {
+        self.is_unavailable.store(is_unavailable, Ordering::SeqCst);
     }
 
     /// Lets a user sign in or not. As with the real one, sessions go on and no logout token is sent; refreshing fails.
@@ -543,7 +568,7 @@ impl FakeKeycloak {
         })?;
         let client =
             self.realm.client(client_id).ok_or_else(|| FakeError::UnknownUser(client_id.to_owned()))?;
-        let session = self.start_session(user.id, &client.id)?;
+        let session = self.start_session(user.id, &client.id, step_up::password())?;
         Ok((client, user, session))
     }
 
@@ -625,6 +650,17 @@ fn plain_error(status: StatusCode) -> Response {
 
 fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({ "error": message }))).into_response()
+}
+
+async fn unless_unavailable(
+    double: extract::State<Arc<FakeKeycloak>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if double.is_unavailable.load(Ordering::SeqCst) {
+        return plain_error(StatusCode::SERVICE_UNAVAILABLE);
+    }
+    next.run(request).await
 }
 
 /// A fault of the double itself.

@@ -69,7 +69,8 @@ async fn configuration(State(double): Double, Path(realm): Path<String>) -> Resp
         "end_session_endpoint": endpoint("logout"),
         "jwks_uri": endpoint("certs"),
         "grant_types_supported": ["authorization_code", "client_credentials", "password", "refresh_token"],
-        "acr_values_supported": ["0", "1"],
+        "acr_values_supported": ["0", "1", "2"],
+        "claims_parameter_supported": true,
         "response_types_supported": ["code"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
@@ -117,9 +118,7 @@ async fn authenticate(
     }
     let query = Parameters::parse(query.unwrap_or_default().as_bytes());
     let form = Parameters::parse(&body);
-    match double
-        .authenticate(query.get("session_code").unwrap_or_default(), form.get("username").unwrap_or_default())
-    {
+    match double.authenticate(query.get("session_code").unwrap_or_default(), &form) {
         Ok(response) => response,
         Err(error) => broken(&error),
     }

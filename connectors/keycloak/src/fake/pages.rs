@@ -61,6 +61,18 @@ pub(super) fn login(people: &[Person], action: &str, target: &str, alert: Option
     page(StatusCode::OK, "Sign in", &body, target)
 }
 
+/// The page on which somebody confirms who they are, where the real one asks for a one-time code.
+pub(super) fn confirm(name: &str, action: &str, target: &str) -> Response {
+    let body = format!(
+        "<h1>Is it really you, {}?</h1><p>What you are about to do asks for a second proof. This stands in for a one-time \
+         code: a click is enough.</p><form method=\"post\" action=\"{}\"><ul><li><button name=\"confirm\" value=\"yes\" autofocus>\
+         <i aria-hidden=\"true\">✓</i><b>Confirm it’s you</b><span>for the next minutes</span></button></li></ul></form>",
+        escape(name),
+        escape(action),
+    );
+    page(StatusCode::OK, "Confirm it’s you", &body, target)
+}
+
 /// A page that says what went wrong.
 pub(super) fn error(status: StatusCode, message: &str) -> Response {
     let body = format!(

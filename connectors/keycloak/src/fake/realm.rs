@@ -29,6 +29,8 @@ pub(super) struct Realm {
     #[serde(default)]
     pub(super) refresh_token_max_reuse: u32,
     #[serde(default)]
+    pub(super) attributes: BTreeMap<String, String>,
+    #[serde(default)]
     pub(super) roles: Roles,
     #[serde(default)]
     groups: Vec<GroupFile>,

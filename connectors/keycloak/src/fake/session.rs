@@ -24,13 +24,13 @@ const LOGOUT_DEADLINE: Duration = Duration::from_secs(2);
 
 impl FakeKeycloak {
     /// Starts a session of a user at a client, and returns its id.
-    pub(super) fn start_session(&self, user: Uuid, client: &str) -> Result<String, FakeError> {
+    pub(super) fn start_session(&self, user: Uuid, client: &str, level: i64) -> Result<String, FakeError> {
         let now = self.now();
         let id = self.secret_id();
         let clients = BTreeMap::from([(client.to_owned(), ClientSession::default())]);
         self.state.update(|state| {
             state.forget_what_expired(now, &self.realm);
-            state.sessions.insert(id.clone(), Session { user, started: now, last_used: now, clients });
+            state.sessions.insert(id.clone(), Session { user, started: now, last_used: now, level, clients });
         })?;
         Ok(id)
     }

@@ -11,6 +11,7 @@ use super::{
     keys,
     oidc::Parameters,
     realm::{Client, Realm, UserRecord},
+    step_up,
 };
 
 /// An error of the token endpoint (RFC 6749, section 5.2).
@@ -239,7 +240,7 @@ impl FakeKeycloak {
             return Err(TokenError::invalid_grant("Account disabled"));
         }
         let scope = requested_scope(client, form)?;
-        let session = self.start_session(user.id, &client.id)?;
+        let session = self.start_session(user.id, &client.id, step_up::password())?;
         let reuse = self.uuid().to_string();
         self.tokens(client, &user, Some((&session, &reuse)), scope, None, "onrtro")
     }

@@ -5,4 +5,5 @@ mod admin;
 mod harness;
 mod realm_file;
 mod sign_in;
+mod step_up;
 mod tokens;
