@@ -7,7 +7,11 @@ use tokio::sync::Notify;
 
 use crate::{
     approvals,
-    auth::{keys::Keys, oidc::OpenIdClient, session::Sessions},
+    auth::{
+        keys::Keys,
+        oidc::OpenIdClient,
+        session::{Sessions, StorageError},
+    },
     clock::SharedClock,
     config::{Config, ConfigError},
     conversations,
@@ -40,6 +44,9 @@ pub enum StartError {
     /// Keycloak's connector.
     #[error(transparent)]
     Keycloak(#[from] connector_core::ConnectorError),
+    /// The storage of sign-ins.
+    #[error("redis.url can't be used")]
+    Sessions(#[from] StorageError),
     /// An HTTP client.
     #[error("the HTTP client can't be set up")]
     Http(#[from] reqwest::Error),
@@ -57,7 +64,7 @@ pub struct App {
     /// The two doors to the database.
     pub database: Database,
     /// Seals secrets at rest.
-    pub master_key: MasterKey,
+    pub master_key: Arc<MasterKey>,
     /// The issuer of tokens.
     pub issuer: String,
     /// Keycloak's signing keys.
@@ -117,7 +124,7 @@ impl AppState {
     pub async fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
         config.validate_for_serving()?;
         let Environment { clock, ids, lifecycle, start_page } = environment;
-        let master_key = MasterKey::read(&config.crypto.key_file)?;
+        let master_key = Arc::new(MasterKey::read(&config.crypto.key_file)?);
         let tools = Tools::connect(&config)?;
         let database = Database::connect(
             &config.database,
@@ -129,8 +136,13 @@ impl AppState {
         let issuer = config.keycloak.issuer()?;
         let issuer_url = crate::config::parse_url("keycloak.url", &issuer)?;
         let keys = Arc::new(Keys::new(issuer_url, Arc::clone(&clock)));
-        let openid =
-            OpenIdClient::new(&config.keycloak, Arc::clone(&keys), Arc::clone(&clock), Arc::clone(&ids))?;
+        let openid = OpenIdClient::new(
+            &config.keycloak,
+            &config.step_up,
+            Arc::clone(&keys),
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+        )?;
         let settings = KeycloakSettings {
             url: config.keycloak.base()?,
             realm: config.keycloak.realm.clone(),
@@ -141,7 +153,14 @@ impl AppState {
         let directory =
             Directory::new(database.clone(), keycloak, config.keycloak.audience.clone(), Arc::clone(&clock));
         let hub = Hub::start(database.clone(), lifecycle.soft.clone());
-        let sessions = Sessions::new(&config.session, Arc::clone(&clock), Arc::clone(&ids));
+        let sessions = Sessions::new(
+            &config.session,
+            &config.redis,
+            Arc::clone(&master_key),
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+            lifecycle.soft.clone(),
+        )?;
         let ui = shell_ui::Ui::new(&config.http.assets_url);
         Ok(Self(Arc::new(App {
             config,

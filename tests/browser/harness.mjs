@@ -160,6 +160,17 @@ export async function choose(page, who) {
   await page.waitForURL((url) => url.origin === who.origin && url.pathname.startsWith("/app/"));
 }
 
+/** Sends an urgent decision: Keycloak asks who it is, and whether it is really them; then the form is there again. */
+export async function decideUrgent(page, who, decision) {
+  await page.getByRole("button", { name: decision, exact: true }).click();
+  await page.waitForURL((url) => url.origin === keycloak);
+  await page.getByRole("button", { name: who.name }).click();
+  await page.getByRole("button", { name: "Confirm it’s you" }).click();
+  await page.waitForURL((url) => url.origin === who.origin && url.pathname.startsWith("/app/"));
+  await see(page.getByText("Please look at your decision once more"));
+  await page.getByRole("button", { name: decision, exact: true }).click();
+}
+
 class Stage {
   #visitors = [];
 
@@ -254,7 +265,7 @@ export async function customerWrites(visitor, customer, message) {
 }
 
 /** Escalates that customer's conversation from the list of conversations, and returns the page of the conversation. */
-export async function escalate(page, customer, { reason, title, priority = "high", consultation = false, live = true }) {
+export async function escalate(page, customer, { reason, title, priority = "medium", consultation = false, live = true }) {
   await page.bringToFront();
   const row = page.locator("#conversations").getByRole("link", { name: customer });
   await (live ? see(row) : reloadUntil(page, row));

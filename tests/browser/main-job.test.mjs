@@ -8,6 +8,7 @@ import {
   chatwoot,
   choose,
   customerWrites,
+  decideUrgent,
   escalate,
   jitsi,
   keycloak,
@@ -59,7 +60,7 @@ async function play(stage, javaScriptEnabled) {
   // The agent escalates.
   const agentPage = await fromTheStartPage(agents, "Open as the agent", agent);
   await agentPage.getByRole("link", { name: "Conversations" }).first().click();
-  await escalate(agentPage, customer, { reason: `${customer} wants 1,200 € back.`, consultation: true, live: javaScriptEnabled });
+  await escalate(agentPage, customer, { reason: `${customer} wants 1,200 € back.`, priority: "high", consultation: true, live: javaScriptEnabled });
   await see(agentPage.getByText("A request about this conversation already waits for a decision."));
 
   // It is on the CEO's screen.
@@ -77,7 +78,7 @@ async function play(stage, javaScriptEnabled) {
   await see(ceoPage.getByText(`${customer} wants 1,200 € back.`));
   await ceoPage.getByLabel("Comment").fill(comment);
   await ceoPage.getByLabel("Set up a video consultation if I approve").check();
-  await ceoPage.getByRole("button", { name: "Approve", exact: true }).click();
+  await decideUrgent(ceoPage, ceo, "Approve");
   await see(ceoPage.getByText("Approved. The requester and the conversation have been told."));
   await see(ceoPage.locator("#decision").getByText(comment));
   assert.equal(await ceoPage.getByRole("button", { name: "Reject" }).count(), 0, "a decision is final");

@@ -12,6 +12,7 @@ mod jobs;
 mod model;
 mod routes;
 mod service;
+mod step_up;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     app::AppState,
-    auth::{Caller, Permission, Resource, can},
+    auth::{Caller, Permission, Resource, can, step_up::Proof},
     http::{
         Problem, ProblemResult,
         etag::{IfMatch, etag},
@@ -63,6 +63,7 @@ pub fn problem(error: ApprovalError) -> Problem {
         ApprovalError::Stale => {
             Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "It has changed since you read it")
         }
+        ApprovalError::StepUp(required) => required.problem(),
         ApprovalError::CommentTooLong => {
             Problem::invalid(vec![FieldError::new("/comment", "must have at most 2000 characters")])
         }
@@ -302,14 +303,16 @@ async fn update(
         )]));
     }
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
+    let proof = Proof { proven: caller.authentication(), rules: &state.config.step_up };
+    let (comment, consultation) = (value.comment, value.consultation);
     let decided = match value.status {
         NewStatus::Approved => {
-            service::decide(&mut tx, id, Verdict::Approve, value.comment, value.consultation, &if_match).await
+            service::decide(&mut tx, id, Verdict::Approve, comment, consultation, &if_match, proof).await
         }
         NewStatus::Rejected => {
-            service::decide(&mut tx, id, Verdict::Reject, value.comment, None, &if_match).await
+            service::decide(&mut tx, id, Verdict::Reject, comment, None, &if_match, proof).await
         }
-        NewStatus::Cancelled => service::cancel(&mut tx, id, value.comment, &if_match).await,
+        NewStatus::Cancelled => service::cancel(&mut tx, id, comment, &if_match).await,
     };
     let approval = decided.map_err(problem)?;
     tx.commit().await?;

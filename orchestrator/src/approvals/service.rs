@@ -7,11 +7,15 @@ use super::{
     model::{
         Approval, ApprovalFilter, ApprovalStatus, MAX_COMMENT, NewApproval, Outcome, TransitionError, Verdict,
     },
+    step_up::required_level,
     store::{self, Inserted},
 };
 use crate::{
     audit::{self, Change},
-    auth::{Decision, Permission, Resource, can},
+    auth::{
+        Decision, Permission, Resource, can,
+        step_up::{Proof, Requirement},
+    },
     consultations,
     db::{Actor, TenantTx},
     http::{etag::IfMatch, page::Page},
@@ -43,6 +47,9 @@ pub enum ApprovalError {
     /// It has changed since it was read.
     #[error("it has changed meanwhile")]
     Stale,
+    /// The decision asks for a stronger or more recent sign-in.
+    #[error("the decision asks for a stronger or more recent proof of who decides")]
+    StepUp(Requirement),
     /// The comment is too long.
     #[error("the comment is too long")]
     CommentTooLong,
@@ -102,7 +109,7 @@ pub async fn request(
 }
 
 /// Decides an approval, for the transaction's principal. `consultation`: whether one is to be made; as requested where it
-/// isn't said.
+/// isn't said; `proof`: how surely they are who they are.
 ///
 /// # Errors
 /// [`ApprovalError`]. What is no longer pending is [`ApprovalError::AlreadyDecided`], whatever version was expected.
@@ -113,11 +120,19 @@ pub async fn decide(
     comment: Option<String>,
     consultation: Option<bool>,
     if_match: &IfMatch,
+    proof: Proof<'_>,
 ) -> Result<Approval, ApprovalError> {
     let Actor::Principal(principal) = tx.actor().clone() else { return Err(ApprovalError::Forbidden) };
     let before = load_for_update(tx, &principal.tenants_with(Permission::ApprovalRead), id).await?;
     let resource = Resource { requested_by: Some(before.requested_by), ..Resource::of(before.tenant_id) };
     decision_error(can(&principal, Permission::ApprovalDecide, &resource))?;
+    // Nobody is sent to prove who they are for what can't be decided any more.
+    if before.status == ApprovalStatus::Pending
+        && let Some(required) = required_level(proof.rules, &before)
+        && !required.is_met(&proof.rules.levels, proof.proven, tx.now())
+    {
+        return Err(ApprovalError::StepUp(required));
+    }
     let outcome = Outcome::Decided { by: principal.id, verdict, comment: checked(comment)? };
     let after = change(tx, &before, &outcome, if_match).await?;
     if verdict == Verdict::Approve && consultation.unwrap_or(before.consultation_requested) {

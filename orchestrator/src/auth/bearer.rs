@@ -7,7 +7,10 @@ use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 
-use super::keys::{Keys, Provider};
+use super::{
+    keys::{Keys, Provider},
+    step_up::Authentication,
+};
 use crate::ids::UserId;
 
 /// The signatures that are accepted. No HMAC: its key would be public. No `none`.
@@ -41,12 +44,20 @@ pub struct AccessClaims {
     iat: Option<i64>,
     typ: Option<String>,
     azp: Option<String>,
+    acr: Option<String>,
+    auth_time: Option<i64>,
 }
 
 impl AccessClaims {
     /// When the token ends, in seconds since 1970.
     pub fn expires_at(&self) -> i64 {
         self.exp
+    }
+
+    /// How and when the user proved who they are.
+    pub fn authentication(&self) -> Authentication {
+        let at = self.auth_time.and_then(|at| DateTime::from_timestamp(at, 0));
+        Authentication { level: self.acr.clone(), at }
     }
 }
 
@@ -116,7 +127,8 @@ pub async fn verify(
     Err(TokenError::Refused(refused))
 }
 
-fn verify_signature<T: serde::de::DeserializeOwned>(
+/// What a token says, once its signature is found to be Keycloak's.
+pub(super) fn verify_signature<T: serde::de::DeserializeOwned>(
     provider: &Provider,
     algorithm: Algorithm,
     key_id: &str,

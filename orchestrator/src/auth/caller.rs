@@ -10,6 +10,7 @@ use super::{
     bearer::{self, TokenError},
     policy::{Decision, Permission},
     principal::{Principal, PrincipalError, PrincipalSource as _},
+    step_up::Authentication,
 };
 use crate::{app::AppState, http::Problem, ids::TenantId};
 
@@ -19,6 +20,7 @@ pub struct Caller {
     principal: Arc<Principal>,
     /// When the proof of who calls ends, in seconds since 1970.
     expires_at: Option<i64>,
+    authentication: Authentication,
 }
 
 impl Deref for Caller {
@@ -30,8 +32,13 @@ impl Deref for Caller {
 }
 
 impl Caller {
-    pub(super) fn new(principal: Arc<Principal>) -> Self {
-        Self { principal, expires_at: None }
+    pub(super) fn new(principal: Arc<Principal>, authentication: Authentication) -> Self {
+        Self { principal, expires_at: None, authentication }
+    }
+
+    /// How and when they proved who they are.
+    pub fn authentication(&self) -> &Authentication {
+        &self.authentication
     }
 
     /// The principal, for a transaction.
@@ -108,7 +115,11 @@ impl FromRequestParts<AppState> for Caller {
             error @ TokenError::Unavailable(_) => Problem::unavailable(&error),
         })?;
         match state.directory.principal(claims.sub).await {
-            Ok(principal) => Ok(Self { principal, expires_at: Some(claims.expires_at()) }),
+            Ok(principal) => Ok(Self {
+                principal,
+                expires_at: Some(claims.expires_at()),
+                authentication: claims.authentication(),
+            }),
             Err(PrincipalError::Unknown) => Err(Problem::unauthorised()),
             Err(error @ PrincipalError::Unavailable(_)) => Err(Problem::unavailable(&error)),
         }

@@ -6,8 +6,11 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::session;
-use crate::{crypto::MasterKey, ids::SharedIds};
+use super::{session, step_up::Requirement};
+use crate::{
+    crypto::MasterKey,
+    ids::{SharedIds, UserId},
+};
 
 const PURPOSE: &str = "login state";
 /// How long somebody may sit on Keycloak's page.
@@ -20,7 +23,17 @@ pub(super) struct LoginState {
     pub pkce_verifier: String,
     pub redirect_uri: String,
     pub return_to: String,
+    /// What has to be proven, where somebody who is signed in proves more.
+    pub step_up: Option<StepUp>,
     pub begun_at: DateTime<Utc>,
+}
+
+/// Somebody proves again who they are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct StepUp {
+    pub required: Requirement,
+    /// Nobody else may come back.
+    pub user: UserId,
 }
 
 /// One cookie for each sign-in under way, so that two tabs don't disturb each other.

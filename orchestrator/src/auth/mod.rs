@@ -9,11 +9,14 @@ pub mod bearer;
 mod caller;
 pub mod keys;
 mod login_state;
+mod logout_token;
 pub mod oidc;
 pub mod policy;
 pub mod principal;
+mod refresh;
 pub mod routes;
 pub mod session;
+pub mod step_up;
 mod visitor;
 
 pub use caller::Caller;

@@ -1,14 +1,15 @@
 //! Sign-in with OpenID Connect Core 1.0: authorization code with PKCE (RFC 7636), state, nonce, and the issuer in the
 //! answer (RFC 9207).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use openidconnect::{
     AuthorizationCode, ClientId, ClientSecret, HttpRequest, HttpResponse, IssuerUrl, Nonce,
-    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, TokenResponse as _, TokenUrl,
-    core::{CoreClient, CoreJsonWebKeySet, CoreJwsSigningAlgorithm},
+    OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
+    TokenResponse as _, TokenUrl,
+    core::{CoreClient, CoreErrorResponseType, CoreJsonWebKeySet, CoreJwsSigningAlgorithm},
 };
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
@@ -16,15 +17,20 @@ use serde::Deserialize;
 use super::{
     bearer::SKEW_SECONDS,
     keys::{Keys, Provider},
-    login_state::LoginState,
+    login_state::{LoginState, StepUp},
+    session::Session,
+    step_up::Authentication,
 };
 use crate::{
     clock::SharedClock,
-    config::KeycloakConfig,
+    config::{KeycloakConfig, StepUpConfig},
     ids::{SharedIds, UserId},
 };
 
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+/// Keycloak's session is looked at when the access token has run out, but not more often, and not less.
+const LEAST_PROOF: TimeDelta = TimeDelta::seconds(30);
+const MOST_PROOF: TimeDelta = TimeDelta::minutes(10);
 
 /// Why somebody can't be signed in.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +41,15 @@ pub enum SignInError {
     /// Keycloak's answer isn't acceptable.
     #[error("Keycloak's answer is not acceptable: {0}")]
     Refused(String),
+    /// Whoever was to prove again who they are came back as somebody else.
+    #[error("somebody else came back")]
+    OtherPerson,
+    /// The level or the time of the sign-in isn't what was asked for.
+    #[error("the sign-in is not as strong or as recent as was asked for")]
+    TooWeak,
 }
 
 /// Who signed in.
-#[derive(Debug)]
 pub struct SignedIn {
     /// The user.
     pub user: UserId,
@@ -46,6 +57,40 @@ pub struct SignedIn {
     pub keycloak_session: Option<String>,
     /// The raw ID token.
     pub id_token: String,
+    /// What Keycloak's session is looked at with.
+    pub refresh_token: Option<String>,
+    /// Until then Keycloak's session needn't be looked at: as long as the access token is good, which nothing else is
+    /// done with.
+    pub proven_until: DateTime<Utc>,
+    /// How and when they proved who they are.
+    pub authentication: Authentication,
+}
+
+impl std::fmt::Debug for SignedIn {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("SignedIn").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// What came of looking at Keycloak's session.
+pub(super) struct Renewed {
+    /// The raw ID token, where there is a new one.
+    pub id_token: Option<String>,
+    /// What to look with the next time.
+    pub refresh_token: Option<String>,
+    /// Until then Keycloak's session needn't be looked at.
+    pub proven_until: DateTime<Utc>,
+}
+
+/// Why Keycloak's session could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RefreshError {
+    /// It has ended, or the user may not sign in any more.
+    #[error("Keycloak's session is over")]
+    Over,
+    /// Nothing is known.
+    #[error("Keycloak can't be asked")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The client of the realm that signs people in.
@@ -54,6 +99,8 @@ pub struct OpenIdClient {
     keys: Arc<Keys>,
     client_id: String,
     client_secret: secrecy::SecretString,
+    /// The levels of authentication, the lowest first.
+    levels: Vec<String>,
     http: reqwest::Client,
     clock: SharedClock,
     ids: SharedIds,
@@ -83,6 +130,8 @@ struct KeycloakClaims {
     typ: Option<String>,
     azp: Option<String>,
     sid: Option<String>,
+    acr: Option<String>,
+    auth_time: Option<i64>,
 }
 
 fn refused(error: impl std::fmt::Display) -> SignInError {
@@ -96,6 +145,7 @@ impl OpenIdClient {
     /// Where the TLS back end can't be set up.
     pub fn new(
         config: &KeycloakConfig,
+        step_up: &StepUpConfig,
         keys: Arc<Keys>,
         clock: SharedClock,
         ids: SharedIds,
@@ -109,6 +159,7 @@ impl OpenIdClient {
             keys,
             client_id: config.client_id.clone(),
             client_secret: config.client_secret.clone(),
+            levels: step_up.levels.clone(),
             http,
             clock,
             ids,
@@ -121,6 +172,7 @@ impl OpenIdClient {
         redirect_uri: String,
         return_to: String,
         login_hint: Option<String>,
+        step_up: Option<StepUp>,
     ) -> Result<Departure, SignInError> {
         let provider = self.provider().await?;
         let (state, nonce, verifier) = (self.random(), self.random(), PkceCodeVerifier::new(self.random()));
@@ -138,8 +190,14 @@ impl OpenIdClient {
         if let Some(hint) = login_hint {
             url.query_pairs_mut().append_pair("login_hint", &hint);
         }
+        if let Some(StepUp { required, .. }) = &step_up {
+            url.query_pairs_mut()
+                .append_pair("claims", &required.claims())
+                .append_pair("max_age", &required.max_age_seconds.to_string());
+        }
         let begun_at = self.clock.now();
         let state = LoginState {
+            step_up,
             state,
             nonce,
             pkce_verifier: verifier.secret().clone(),
@@ -182,21 +240,89 @@ impl OpenIdClient {
                 error => SignInError::Refused(error.to_string()),
             })?;
         let id_token = answer.id_token().ok_or_else(|| refused("there is no ID token"))?.to_string();
-        self.verify(provider, &id_token, &login.nonce).await
+        let claims = self.verify(provider, &id_token, Some(&login.nonce)).await?;
+        let authentication = Authentication {
+            level: claims.acr,
+            at: claims.auth_time.and_then(|at| DateTime::from_timestamp(at, 0)),
+        };
+        if let Some(StepUp { required, user }) = &login.step_up {
+            if claims.sub != *user {
+                return Err(SignInError::OtherPerson);
+            }
+            // Keycloak was asked for it; whether it has done so is in the token.
+            if !required.is_met(&self.levels, &authentication, self.clock.now()) {
+                return Err(SignInError::TooWeak);
+            }
+        }
+        Ok(SignedIn {
+            user: claims.sub,
+            keycloak_session: claims.sid,
+            id_token,
+            refresh_token: answer.refresh_token().map(|token| token.secret().clone()),
+            proven_until: self.proven_until(answer.expires_in()),
+            authentication,
+        })
     }
 
-    /// Checks an ID token: signature, algorithm, issuer, audience, times and nonce by the library, then what is Keycloak's.
+    /// Asks Keycloak whether its session goes on, by using the refresh token.
+    pub(super) async fn refresh(&self, session: &Session, token: &str) -> Result<Renewed, RefreshError> {
+        let unavailable = |error: SignInError| RefreshError::Unavailable(Box::new(error));
+        let provider = self.provider().await.map_err(unavailable)?;
+        let client = self
+            .client(&provider)
+            .map_err(unavailable)?
+            .set_token_uri(TokenUrl::from_url(provider.metadata.token_endpoint.clone()));
+        let http = self.http.clone();
+        let http = move |request| call(http.clone(), request);
+        let token = RefreshToken::new(token.to_owned());
+        let answer = client.exchange_refresh_token(&token).request_async(&http).await.map_err(|error| {
+            match error {
+                openidconnect::RequestTokenError::ServerResponse(response)
+                    if *response.error() == CoreErrorResponseType::InvalidGrant =>
+                {
+                    RefreshError::Over
+                }
+                // Our own secret may be wrong, or Keycloak be in trouble: nothing is known of the session.
+                error => RefreshError::Unavailable(Box::new(error)),
+            }
+        })?;
+        let id_token = match answer.id_token() {
+            Some(id_token) => {
+                let id_token = id_token.to_string();
+                let claims = self.verify(provider, &id_token, None).await.map_err(unavailable)?;
+                // OpenID Connect Core 1.0, section 12.2.
+                if claims.sub != session.user {
+                    return Err(RefreshError::Over);
+                }
+                Some(id_token)
+            }
+            None => None,
+        };
+        Ok(Renewed {
+            id_token,
+            refresh_token: answer.refresh_token().map(|token| token.secret().clone()),
+            proven_until: self.proven_until(answer.expires_in()),
+        })
+    }
+
+    fn proven_until(&self, lifetime: Option<Duration>) -> DateTime<Utc> {
+        let lifetime = lifetime.and_then(|lifetime| TimeDelta::from_std(lifetime).ok());
+        self.clock.now() + lifetime.unwrap_or(LEAST_PROOF).clamp(LEAST_PROOF, MOST_PROOF)
+    }
+
+    /// Checks an ID token: signature, algorithm, issuer, audience, times and nonce by the library, then what is
+    /// Keycloak's. Without a nonce where it comes of a refresh.
     async fn verify(
         &self,
         provider: Arc<Provider>,
         id_token: &str,
-        nonce: &str,
-    ) -> Result<SignedIn, SignInError> {
+        nonce: Option<&str>,
+    ) -> Result<KeycloakClaims, SignInError> {
         // A rotation may have happened since the keys were fetched.
         let provider = match jsonwebtoken::decode_header(id_token).ok().and_then(|header| header.kid) {
             Some(key_id) => self
                 .keys
-                .provider_with(&key_id)
+                .provider_awaiting(&key_id)
                 .await
                 .map_err(|error| SignInError::Unavailable(Box::new(error)))?,
             None => provider,
@@ -218,19 +344,25 @@ impl OpenIdClient {
                 if issued <= now + skew { Ok(()) } else { Err("issued in the future".to_owned()) }
             });
         let token: openidconnect::core::CoreIdToken = id_token.parse().map_err(refused)?;
-        token.claims(&verifier, &Nonce::new(nonce.to_owned())).map_err(refused)?;
+        let expected = nonce.map(|nonce| Nonce::new(nonce.to_owned()));
+        let same_nonce = |found: Option<&Nonce>| match (&expected, found) {
+            (None, _) => Ok(()),
+            (Some(expected), Some(found)) if expected.secret() == found.secret() => Ok(()),
+            (Some(_), _) => Err("the nonce is another".to_owned()),
+        };
+        token.claims(&verifier, same_nonce).map_err(refused)?;
         // The signature covers the payload, so it can be read as it is.
         let payload = id_token.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
         let claims: KeycloakClaims = payload
             .and_then(|payload| serde_json::from_slice(&payload).ok())
             .ok_or_else(|| refused("claims"))?;
-        if claims.typ.as_deref().is_some_and(|typ| typ != "ID") {
+        if claims.typ.as_deref() != Some("ID") {
             return Err(refused("the token is not an ID token"));
         }
-        if claims.azp.is_some_and(|azp| azp != self.client_id) {
+        if claims.azp.as_deref().is_some_and(|azp| azp != self.client_id) {
             return Err(refused("the token is for another client"));
         }
-        Ok(SignedIn { user: claims.sub, keycloak_session: claims.sid, id_token: id_token.to_owned() })
+        Ok(claims)
     }
 
     /// Where to go to sign out of Keycloak too (OpenID Connect RP-Initiated Logout 1.0).

@@ -1,20 +1,26 @@
 //! `/auth`: signing in and out.
 
 use axum::{
-    Router,
+    Json, Router,
+    body::Bytes,
     extract::State,
-    http::{HeaderMap, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
-use axum_extra::extract::cookie::CookieJar;
+use axum_extra::extract::cookie::{Cookie, CookieJar};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use super::{
-    login_state::LoginState,
-    oidc::SignInError,
+    bearer::TokenError,
+    login_state::{LoginState, StepUp},
+    logout_token,
+    oidc::{SignInError, SignedIn},
     principal::{PrincipalError, PrincipalSource as _},
-    session::{self},
+    session::{self, Draft, NewSession, Sessions, StorageError},
+    step_up::Requirement,
+    visitor::Visitor,
 };
 use crate::{
     app::AppState,
@@ -33,6 +39,12 @@ pub fn router() -> Router<AppState> {
         .route("/auth/logout", post(logout))
 }
 
+/// Where Keycloak says that a session of its has ended. Nobody's browser calls this: no cookie, no look at where the
+/// request comes from, and any host name that leads here.
+pub fn back_channel() -> Router<AppState> {
+    Router::new().route("/auth/backchannel-logout", post(back_channel_logout))
+}
+
 #[derive(Debug, Default, Deserialize)]
 struct LoginQuery {
     return_to: Option<String>,
@@ -42,13 +54,11 @@ struct LoginQuery {
 /// A path of ours to return to; anything that could lead elsewhere is replaced by the start.
 pub(crate) fn local_path(path: Option<&str>) -> String {
     let path = path.unwrap_or("/app");
-    // `//host`, `/\host` and control characters are what browsers make other hosts of.
-    let second = path.as_bytes().get(1).copied();
+    // `//host`, `/\host` and control characters are what browsers make other hosts of; what an address can't have in it as
+    // it is (RFC 3986, section 2) isn't one of ours.
     let is_local = path.len() <= 1000
-        && path.starts_with("/app")
-        && second != Some(b'/')
-        && !path.contains('\\')
-        && !path.chars().any(char::is_control);
+        && path.strip_prefix("/app").is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+        && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     if is_local { path.to_owned() } else { "/app".to_owned() }
 }
 
@@ -76,16 +86,47 @@ async fn login(
     let redirect_uri =
         own_url(&state, &headers, "/auth/callback").map_err(axum::response::IntoResponse::into_response)?;
     let return_to = local_path(query.return_to.as_deref());
+    depart(&state, jar, redirect_uri, return_to, query.login_hint, None).await
+}
+
+async fn depart(
+    state: &AppState,
+    jar: CookieJar,
+    redirect_uri: String,
+    return_to: String,
+    login_hint: Option<String>,
+    step_up: Option<StepUp>,
+) -> Result<Response, Response> {
     let departure = state
         .openid
-        .depart(redirect_uri, return_to, query.login_hint)
+        .depart(redirect_uri, return_to, login_hint, step_up)
         .await
-        .map_err(|error| failed(&state, &error))?;
+        .map_err(|error| failed(state, &error))?;
     let cookie = departure
         .state
         .to_cookie(&state.master_key, &state.ids)
         .ok_or_else(|| Problem::not_found().into_response())?;
     Ok((jar.add(cookie), Redirect::to(departure.url.as_str())).into_response())
+}
+
+/// Sends somebody who is signed in to Keycloak, to prove what is `required`, and back to the page of their `draft`.
+///
+/// # Errors
+/// A page that says why it isn't possible.
+pub(crate) async fn step_up(
+    state: &AppState,
+    visitor: &Visitor,
+    headers: &HeaderMap,
+    required: Requirement,
+    draft: &Draft,
+) -> Result<Response, Response> {
+    let redirect_uri = own_url(state, headers, "/auth/callback").map_err(Problem::into_response)?;
+    let return_to = local_path(Some(&format!("{}?flash=confirmed", draft.path)));
+    let kept = state.sessions.update(visitor.key, |session| session.draft = Some(draft.clone())).await;
+    kept.map_err(|error| Problem::from(error).into_response())?;
+    let step_up = StepUp { required, user: visitor.id };
+    let hint = Some(visitor.username.clone());
+    depart(state, CookieJar::new(), redirect_uri, return_to, hint, Some(step_up)).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,14 +172,49 @@ async fn callback(
             return Err(pages::sign_in_failed(&state, pages::SignInFailure::Unavailable));
         }
     }
-    // A new sign-in is a new session; the old one ends.
-    if let Some((old, _)) = state.sessions.find(&headers, false) {
-        state.sessions.end(old);
-    }
-    let cookie = state.sessions.begin(signed_in.user, signed_in.keycloak_session, signed_in.id_token);
+    let cookie = match begin(&state, &headers, signed_in, login.step_up.is_some()).await {
+        Ok(Some(cookie)) => cookie,
+        Ok(None) => {
+            return Err((jar, pages::sign_in_failed(&state, pages::SignInFailure::Refused)).into_response());
+        }
+        Err(error) => {
+            tracing::warn!(error = %ErrorChain(&error), "somebody could not be signed in");
+            return Err((jar, pages::sign_in_failed(&state, pages::SignInFailure::NoStorage)).into_response());
+        }
+    };
     let query =
         form_urlencoded::Serializer::new(String::new()).append_pair("return_to", &login.return_to).finish();
     Ok((jar.add(cookie), Redirect::to(&format!("/auth/signed-in?{query}"))).into_response())
+}
+
+/// A new sign-in is a new session under a new id; the one that the browser had ends.
+async fn begin(
+    state: &AppState,
+    headers: &HeaderMap,
+    signed_in: SignedIn,
+    is_step_up: bool,
+) -> Result<Option<Cookie<'static>>, StorageError> {
+    let mut draft = None;
+    if let Some(key) = Sessions::key_of(headers) {
+        if let Some(old) = state.sessions.touch(key, false).await?
+            && old.user == signed_in.user
+        {
+            state.sessions.moves_on(key).await?;
+            draft = old.draft.filter(|_| is_step_up);
+        }
+        state.sessions.end(key).await?;
+    }
+    let new = NewSession {
+        user: signed_in.user,
+        keycloak_session: signed_in.keycloak_session,
+        id_token: signed_in.id_token,
+        refresh_token: signed_in.refresh_token,
+        proven_until: signed_in.proven_until,
+        authentication: signed_in.authentication,
+        draft,
+        browser: session::browser(headers),
+    };
+    state.sessions.begin(new).await
 }
 
 /// Looks whether the browser kept the cookie, before it sends people around in circles.
@@ -147,9 +223,10 @@ async fn signed_in(
     headers: HeaderMap,
     ApiQuery(query): ApiQuery<LoginQuery>,
 ) -> Response {
-    match state.sessions.find(&headers, true) {
-        Some(_) => Redirect::to(&local_path(query.return_to.as_deref())).into_response(),
-        None => pages::sign_in_failed(&state, pages::SignInFailure::CookieDropped),
+    match state.sessions.find(&headers, true).await {
+        Ok(Some(_)) => Redirect::to(&local_path(query.return_to.as_deref())).into_response(),
+        Err(error) => Problem::from(error).into_response(),
+        Ok(None) => pages::sign_in_failed(&state, pages::SignInFailure::CookieDropped),
     }
 }
 
@@ -157,15 +234,18 @@ async fn signed_out(State(state): State<AppState>) -> Response {
     pages::signed_out(&state)
 }
 
-/// Ends the session here first, then at Keycloak.
+/// Ends the session here first, then at Keycloak. Where it can't be ended here, the browser keeps its cookie.
 async fn logout(
     State(state): State<AppState>,
     headers: HeaderMap,
     jar: CookieJar,
 ) -> Result<Response, Problem> {
     let jar = jar.add(session::removal(session::COOKIE));
-    let Some(session) = state.sessions.find(&headers, true).and_then(|(key, _)| state.sessions.end(key))
-    else {
+    let session = match Sessions::key_of(&headers) {
+        Some(key) => state.sessions.end(key).await?,
+        None => None,
+    };
+    let Some(session) = session else {
         return Ok((jar, Redirect::to("/auth/signed-out")).into_response());
     };
     let back = own_url(&state, &headers, "/auth/signed-out")?;
@@ -178,10 +258,91 @@ async fn logout(
     }
 }
 
+/// OpenID Connect Back-Channel Logout 1.0, sections 2.5 to 2.8.
+async fn back_channel_logout(State(state): State<AppState>, headers: HeaderMap, body: Bytes) -> Response {
+    let outcome = |status: StatusCode, outcome: &'static str| {
+        metrics::counter!("chancery_backchannel_logouts_total", "outcome" => outcome).increment(1);
+        let no_store = [(header::CACHE_CONTROL, "no-store")];
+        if status.is_success() {
+            (status, no_store).into_response()
+        } else {
+            (status, no_store, Json(serde_json::json!({ "error": outcome }))).into_response()
+        }
+    };
+    match end_by_logout_token(&state, &headers, &body).await {
+        Ok(ended) => {
+            tracing::info!(ended, "Keycloak ended a session");
+            outcome(StatusCode::OK, "ended")
+        }
+        Err(LogoutError::Refused(reason)) => {
+            tracing::info!(reason, "a logout token was refused");
+            outcome(StatusCode::BAD_REQUEST, "invalid_request")
+        }
+        Err(LogoutError::Unavailable(error)) => {
+            tracing::error!(error = %ErrorChain(&*error), "Keycloak ended a session, and ours could not be ended");
+            outcome(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
+        }
+    }
+}
+
+enum LogoutError {
+    Refused(&'static str),
+    Unavailable(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<StorageError> for LogoutError {
+    fn from(error: StorageError) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+}
+
+/// Ends the sessions that a logout token means, and says how many there were; none is fine, too.
+async fn end_by_logout_token(
+    state: &AppState,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<usize, LogoutError> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(LogoutError::Refused("no form"));
+    }
+    let mut tokens = form_urlencoded::parse(body).filter(|(name, _)| name == "logout_token");
+    let (Some((_, token)), None) = (tokens.next(), tokens.next()) else {
+        return Err(LogoutError::Refused("not one token"));
+    };
+    let now = state.clock.now();
+    let client = &state.config.keycloak.client_id;
+    let token = logout_token::verify(&state.keys, &state.issuer, client, now, &token).await;
+    let token = token.map_err(|error| match error {
+        TokenError::Refused(reason) => LogoutError::Refused(reason),
+        TokenError::Unavailable(source) => LogoutError::Unavailable(Box::new(source)),
+    })?;
+    let seen = format!("logout:{}", hex::encode(Sha256::digest(&token.id)));
+    let rest = (token.good_until - now).to_std().unwrap_or_default();
+    if !state.sessions.claim(&seen, "", rest).await? {
+        return Err(LogoutError::Refused("seen before"));
+    }
+    let user = token.subject.as_deref().and_then(|subject| subject.parse().ok());
+    let ended = match (&token.session, user) {
+        // Our users' ids are UUIDs: this is about somebody else.
+        (Some(_), _) if token.subject.is_some() && user.is_none() => Ok(0),
+        (Some(session), user) => state.sessions.end_keycloak_session(session, user).await,
+        (None, Some(user)) => state.sessions.end_all_of(user, None).await,
+        (None, None) => Ok(0),
+    };
+    if ended.is_err() {
+        // It has done nothing yet, or not all: let it come again.
+        let _ = state.sessions.release(&seen, "").await;
+    }
+    Ok(ended?)
+}
+
 fn failed(state: &AppState, error: &SignInError) -> Response {
     tracing::warn!(error = %ErrorChain(error), "somebody could not be signed in");
     let failure = match error {
         SignInError::Unavailable(_) => pages::SignInFailure::Unavailable,
+        SignInError::OtherPerson | SignInError::TooWeak => pages::SignInFailure::NotConfirmed,
         SignInError::Refused(_) => pages::SignInFailure::Refused,
     };
     pages::sign_in_failed(state, failure)
@@ -193,7 +354,7 @@ mod tests {
 
     #[test]
     fn one_returns_only_to_a_path_of_ours() {
-        for path in ["/app", "/app/t/1/approvals?status=pending"] {
+        for path in ["/app", "/app?x", "/app/t/1/approvals?status=pending"] {
             assert_eq!(local_path(Some(path)), path);
         }
         for path in [
@@ -203,6 +364,11 @@ mod tests {
             "/auth/logout",
             "/app\\..",
             "/app\r\nx:y",
+            "/app\t",
+            "/app/ü",
+            "/app/\u{202e}",
+            "/application",
+            "/app.evil.example",
             "",
         ] {
             assert_eq!(local_path(Some(path)), "/app", "{path}");

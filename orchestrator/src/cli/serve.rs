@@ -28,7 +28,13 @@ pub(super) async fn run(config: Option<&Path>) -> anyhow::Result<()> {
     state.spawn_background();
     server::serve(&state, listener);
     tracing::info!(address = %state.config.http.listen, public_url = %state.config.http.public_url, metrics = metrics.is_some(), "serving");
-    tracing::info!("sessions are kept in this process: a restart signs everybody out");
+    if state.sessions.is_shared() {
+        tracing::info!("sign-ins are kept in Redis");
+    } else {
+        tracing::info!(
+            "sign-ins are kept in this process, which must be the only one: a restart signs everybody out"
+        );
+    }
     Lifecycle::signalled().await?;
     tracing::info!("stopping");
     lifecycle.stop().await;

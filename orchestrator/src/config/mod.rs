@@ -59,6 +59,10 @@ pub struct Config {
     pub crypto: CryptoConfig,
     /// How long a sign-in lasts.
     pub session: SessionConfig,
+    /// What asks for a stronger sign-in.
+    pub step_up: StepUpConfig,
+    /// Where sign-ins are kept.
+    pub redis: RedisConfig,
     /// Who people are.
     pub keycloak: KeycloakConfig,
     /// Customer conversations.
@@ -171,6 +175,58 @@ pub struct SessionConfig {
     pub idle_minutes: i64,
     /// A session ends so many hours after its sign-in.
     pub absolute_hours: i64,
+}
+
+/// `[step_up]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepUpConfig {
+    /// The levels of authentication, the lowest first.
+    pub levels: Vec<String>,
+    /// What deciding an approval of high priority asks for; empty for nothing.
+    pub level: String,
+    /// The oldest proof of it that is taken, in seconds.
+    pub max_age_seconds: i64,
+}
+
+impl StepUpConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_.:".contains(char);
+        if !self.levels.iter().all(|level| !level.is_empty() && level.chars().all(is_plain)) {
+            return Err(invalid("step_up.levels", "must be names of letters, digits and -_.:"));
+        }
+        if !self.level.is_empty() && !self.levels.contains(&self.level) {
+            return Err(invalid("step_up.level", "must be one of step_up.levels, or empty"));
+        }
+        if self.max_age_seconds < 1 {
+            return Err(invalid("step_up.max_age_seconds", "must be more than 0"));
+        }
+        Ok(())
+    }
+}
+
+/// `[redis]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisConfig {
+    /// The server; empty for keeping sign-ins in this process.
+    pub url: SecretString,
+    /// What our keys begin with.
+    pub prefix: String,
+}
+
+impl RedisConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let url = self.url.expose_secret();
+        if !url.is_empty() && !Url::parse(url).is_ok_and(|url| url.scheme() == "redis" && url.has_host()) {
+            return Err(invalid("redis.url", "must be a redis address: redis://user:password@host:6379/0"));
+        }
+        let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_.".contains(char);
+        if self.prefix.is_empty() || !self.prefix.chars().all(is_plain) {
+            return Err(invalid("redis.prefix", "must be letters, digits and -_."));
+        }
+        Ok(())
+    }
 }
 
 /// `[keycloak]`
@@ -360,6 +416,8 @@ impl Config {
                 parse_url(setting, url)?;
             }
         }
+        self.redis.validate()?;
+        self.step_up.validate()?;
         if self.session.idle_minutes <= 0 || self.session.absolute_hours <= 0 {
             return Err(invalid("session", "idle_minutes and absolute_hours must be more than 0"));
         }

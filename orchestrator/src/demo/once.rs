@@ -147,8 +147,14 @@ impl Story<'_> {
         )
         .await?;
 
+        let body =
+            json!({ "status": "approved", "comment": "Refund it, with an apology.", "consultation": true });
+        self.step("the CEO is asked to confirm who they are, since it is urgent, and does", async {
+            let level = ceo.asked_level(&format!("/approvals/{approval}"), &body).await?;
+            ceo.step_up(&level.context("an urgent decision was not asked for a stronger sign-in")?).await
+        })
+        .await?;
         self.step("the CEO approves, with a consultation", async {
-            let body = json!({ "status": "approved", "comment": "Refund it, with an apology.", "consultation": true });
             let approved = ceo.patch(&format!("/approvals/{approval}"), &body).await?;
             ensure!(approved["status"] == "approved", "the approval is not approved");
             Ok(())

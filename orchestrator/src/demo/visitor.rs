@@ -51,29 +51,36 @@ impl Visitor {
         let arrival = self.browse(Method::GET, &back, &[]).await?;
         let checked = self.browse(Method::GET, &join(&self.origin, &location(&arrival)?)?, &[]).await?;
         ensure!(location(&checked)? == "/app", "the sign-in did not lead to the shell");
-        self.token = Some(self.fetch_token().await?);
+        self.token = Some(self.fetch_token(None).await?);
         Ok(())
     }
 
-    /// Keycloak's page: picks this person, and gives the address that it leads back to.
+    /// Gets another token for the API, after a stronger proof of who this is.
+    pub async fn step_up(&mut self, level: &str) -> anyhow::Result<()> {
+        self.token = Some(self.fetch_token(Some(level)).await?);
+        Ok(())
+    }
+
+    /// Keycloak's pages: picks this person, confirms it where that is asked for, and gives the address that it leads back to.
     async fn choose_myself(&self, authorization_url: String) -> anyhow::Result<String> {
-        let page = self.client.get(&authorization_url).send().await?.error_for_status()?.text().await?;
-        let action = page
-            .split("action=\"")
-            .nth(1)
-            .and_then(|rest| rest.split('"').next())
-            .context("Keycloak's page has no form")?;
-        let chosen = self
-            .client
-            .post(action.replace("&amp;", "&"))
-            .form(&[("username", self.username)])
-            .send()
-            .await?;
-        location(&chosen)
+        let mut answer = self.client.get(&authorization_url).send().await?.error_for_status()?;
+        for field in [("username", self.username), ("confirm", "yes")] {
+            if answer.status().is_redirection() {
+                break;
+            }
+            let page = answer.text().await?;
+            let action = page
+                .split("action=\"")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next())
+                .context("Keycloak's page has no form")?;
+            answer = self.client.post(action.replace("&amp;", "&")).form(&[field]).send().await?;
+        }
+        location(&answer)
     }
 
     /// The code flow once more, as a program that may use the shell's client.
-    async fn fetch_token(&self) -> anyhow::Result<String> {
+    async fn fetch_token(&self, level: Option<&str>) -> anyhow::Result<String> {
         let endpoint = |name: &str| format!("{}/protocol/openid-connect/{name}", self.issuer);
         let verifier = "a-verifier-of-the-demo-that-has-the-length-that-pkce-asks-for";
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
@@ -89,6 +96,11 @@ impl Visitor {
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ]);
+        if let Some(level) = level {
+            let acr = serde_json::json!({ "essential": true, "values": [level] });
+            let claims = serde_json::json!({ "id_token": { "acr": acr } });
+            url.query_pairs_mut().append_pair("claims", &claims.to_string());
+        }
         let back = Url::parse(&self.choose_myself(url.into()).await?)?;
         let code = back
             .query_pairs()
@@ -178,6 +190,16 @@ impl Visitor {
 
     pub async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.call_for_json(Method::PATCH, path, &[], Some(body)).await
+    }
+
+    /// The level of authentication that the answer to a change asks for (RFC 9470, section 3), if it does.
+    pub async fn asked_level(&self, path: &str, body: &Value) -> anyhow::Result<Option<String>> {
+        let response = self.call(Method::PATCH, path, &[], Some(body)).await?;
+        let challenge = response.headers().get(header::WWW_AUTHENTICATE);
+        let challenge = challenge.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let asked = challenge.contains("error=\"insufficient_user_authentication\"");
+        let level = challenge.split("acr_values=\"").nth(1).and_then(|rest| rest.split('"').next());
+        Ok(level.filter(|_| asked).map(str::to_owned))
     }
 
     pub async fn status_of(&self, path: &str) -> anyhow::Result<u16> {

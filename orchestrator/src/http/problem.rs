@@ -1,5 +1,7 @@
 //! Errors as RFC 9457 `application/problem+json`, with a stable `code`. A body never echoes a path, an id or a cause.
 
+use std::borrow::Cow;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -55,7 +57,7 @@ pub struct Problem {
     #[serde(skip)]
     retry_after_seconds: Option<u64>,
     #[serde(skip)]
-    challenge: Option<&'static str>,
+    challenge: Option<Cow<'static, str>>,
 }
 
 /// Marks a response as a problem, so that the pages' middleware can show it as a page and add the request's id.
@@ -102,7 +104,7 @@ impl Problem {
     pub fn unauthorised() -> Self {
         let mut problem =
             Self::new(StatusCode::UNAUTHORIZED, "unauthorised", "A valid access token is needed");
-        problem.challenge = Some("Bearer");
+        problem.challenge = Some(Cow::Borrowed("Bearer"));
         problem
     }
 
@@ -130,6 +132,21 @@ impl Problem {
         );
         problem.retry_after_seconds = Some(2);
         problem
+    }
+
+    /// The same under a code and a title of its own.
+    #[must_use]
+    pub fn named(mut self, code: &'static str, title: &'static str) -> Self {
+        self.code = code;
+        self.title = title;
+        self
+    }
+
+    /// The same with this challenge (RFC 9110, section 11.6.1).
+    #[must_use]
+    pub fn challenged(mut self, challenge: String) -> Self {
+        self.challenge = Some(Cow::Owned(challenge));
+        self
     }
 
     /// The same with a sentence about this occurrence.
@@ -194,7 +211,7 @@ impl IntoResponse for Problem {
         let status = self.status();
         let shown = ProblemShown { status, code: self.code, title: self.title, detail: self.detail.clone() };
         let retry_after = self.retry_after_seconds;
-        let challenge = self.challenge;
+        let challenge = self.challenge.clone();
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -202,8 +219,8 @@ impl IntoResponse for Problem {
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(challenge) = challenge {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        if let Some(challenge) = challenge.and_then(|challenge| HeaderValue::from_str(&challenge).ok()) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response.extensions_mut().insert(shown);
         response

@@ -2,9 +2,9 @@
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -55,6 +55,7 @@ pub fn router(state: AppState) -> Router {
     let shell = pages::router()
         .merge(crate::auth::routes::router())
         .layer(CsrfLayer::new().with_rejection_response(CrossSite))
+        .layer(middleware::from_fn(says_where_from))
         .layer(middleware::from_fn_with_state(state.clone(), known_host))
         .layer(middleware::from_fn_with_state(state.clone(), pages::problems_as_pages));
     let policy = content_security_policy(&state);
@@ -66,6 +67,7 @@ pub fn router(state: AppState) -> Router {
         .nest("/api", api)
         .route("/health", get(health))
         .route("/ready", get(ready))
+        .merge(crate::auth::routes::back_channel())
         .merge(shell)
         .fallback_service(
             get(unknown_page)
@@ -87,9 +89,20 @@ struct CrossSite;
 
 impl tower_http::csrf::ResponseForProtectionError<axum::body::Body> for CrossSite {
     fn response_for_protection_error(&mut self, _: tower_http::csrf::ProtectionError) -> Response {
-        Problem::new(StatusCode::FORBIDDEN, "cross_site", "This form was sent from another site")
-            .into_response()
+        cross_site()
     }
+}
+
+fn cross_site() -> Response {
+    Problem::new(StatusCode::FORBIDDEN, "cross_site", "This form was sent from another site").into_response()
+}
+
+/// Refuses what changes something and says neither by `Origin` nor by `Sec-Fetch-Site` where it comes from. [`CsrfLayer`]
+/// lets that pass, for programs; the shell has only browsers, and each says it.
+async fn says_where_from(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let says = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
+    if says || request.method().is_safe() { next.run(request).await } else { cross_site() }
 }
 
 /// Forms lead by a redirect to exactly these: signing out to Keycloak, joining to Jitsi, opening to Chatwoot.
@@ -193,6 +206,7 @@ async fn events(
                 }
             })
         }),
+        nudges: Box::pin(futures::stream::pending()),
         last_event_id: realtime::last_event_id(&headers, query.last_event_id.as_deref()),
         stop: state.lifecycle.soft.clone(),
     };

@@ -1,4 +1,7 @@
-use axum::{extract::State, http::StatusCode};
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
 use chrono::TimeDelta;
 use serde::Deserialize;
 use shell_ui::{
@@ -20,7 +23,7 @@ use crate::{
         MAX_TITLE, NewApproval, Priority, Verdict,
     },
     audit::{self, AuditFilter},
-    auth::{Decision, Permission, Resource, can},
+    auth::{Decision, Permission, Resource, can, routes, session::Draft, step_up::Proof},
     consultations::{self, Consultation, ConsultationStatus},
     conversations,
     db::TenantTx,
@@ -199,7 +202,8 @@ pub(super) async fn show(
     ApiPath((_, id)): ApiPath<(TenantId, ApprovalId)>,
     ApiQuery(query): ApiQuery<FlashQuery>,
 ) -> PageResult {
-    render(&state, &place, id, StatusCode::OK, query.flash.as_deref(), None).await
+    let form = restored(&place, id);
+    render(&state, &place, id, StatusCode::OK, query.flash.as_deref(), form).await
 }
 
 async fn find(place: &Place, tx: &mut TenantTx, id: ApprovalId) -> ProblemResult<Approval> {
@@ -388,6 +392,7 @@ pub(super) async fn decide(
     State(state): State<AppState>,
     place: Place,
     ApiPath((_, id)): ApiPath<(TenantId, ApprovalId)>,
+    headers: HeaderMap,
     sent: PageForm,
 ) -> PageResult {
     place.require(Permission::ApprovalRead)?;
@@ -421,16 +426,50 @@ pub(super) async fn decide(
     find(&place, &mut tx, id).await?;
     // The checkbox says it either way; a rejection makes no consultation.
     let consultation = (verdict == Verdict::Approve).then_some(form.consultation);
-    match approvals::decide(&mut tx, id, verdict, Some(comment), consultation, &if_match).await {
+    let proof = Proof { proven: place.visitor.authentication(), rules: &state.config.step_up };
+    match approvals::decide(&mut tx, id, verdict, Some(comment), consultation, &if_match, proof).await {
         Ok(approval) => {
             tx.commit().await?;
+            if place.visitor.session.draft.is_some() {
+                // Where it stays, it is shown nowhere any more.
+                let _ = state.sessions.update(place.visitor.key, |session| session.draft = None).await;
+            }
             Ok(place.see_other(&format!("{MODULE}/{id}"), approval.status.as_str()))
+        }
+        Err(ApprovalError::StepUp(required)) => {
+            drop(tx);
+            // Back to this page, with what was typed: the decision itself takes another look and another click.
+            let draft = kept(&place, id, &form);
+            let left = routes::step_up(&state, &place.visitor, &headers, required, &draft).await;
+            Ok(left.unwrap_or_else(|refusal| refusal))
         }
         Err(error) => {
             drop(tx);
             refused(&state, &place, id, error, Some(form)).await
         }
     }
+}
+
+/// What was typed into the form, to be shown again after its sender has proven who they are.
+fn kept(place: &Place, id: ApprovalId, form: &DecisionForm) -> Draft {
+    let consultation = form.consultation.then(|| ("consultation".to_owned(), "true".to_owned()));
+    let comment = ("comment".to_owned(), form.comment.clone());
+    Draft {
+        path: place.href(&format!("{MODULE}/{id}")),
+        fields: std::iter::once(comment).chain(consultation).collect(),
+    }
+}
+
+/// What was kept of the form on this page.
+fn restored(place: &Place, id: ApprovalId) -> Option<DecisionForm> {
+    let draft = place.visitor.session.draft.as_ref()?;
+    let field =
+        |name: &str| draft.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone());
+    (draft.path == place.href(&format!("{MODULE}/{id}"))).then(|| DecisionForm {
+        comment: field("comment").unwrap_or_default(),
+        consultation: field("consultation").is_some(),
+        ..DecisionForm::default()
+    })
 }
 
 /// Takes back an approval that the visitor requested.

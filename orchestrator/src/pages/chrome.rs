@@ -84,7 +84,9 @@ impl Place {
         module: &str,
         flash: Option<&str>,
     ) -> ProblemResult<Chrome> {
-        state.sessions.remember_tenant(self.visitor.key, self.tenant.id);
+        if self.visitor.session.last_tenant != Some(self.tenant.id) {
+            state.sessions.remember_tenant(self.visitor.key, self.tenant.id).await;
+        }
         let position = realtime::position(tx, self.tenant.id).await?;
         let mut waiting = PendingCounts::default();
         if self.may(Permission::ApprovalDecide) {

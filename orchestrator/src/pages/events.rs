@@ -33,6 +33,11 @@ pub(super) async fn stream(
     };
     place.require(Permission::TenantRead)?;
     let (key, again) = (place.visitor.key, state.clone());
+    let watch = state.sessions.watch(key);
+    // It may have ended between the look at it and the watch.
+    if state.sessions.touch(key, false).await?.is_none() {
+        return Ok(ended());
+    }
     let request = StreamRequest {
         valid_for: None,
         tenant: place.tenant.id,
@@ -41,6 +46,7 @@ pub(super) async fn stream(
             let state = again.clone();
             Box::pin(async move { Visitor::recheck(&state, key).await })
         }),
+        nudges: watch.into_stream(),
         last_event_id: realtime::last_event_id(&headers, query.last_event_id.as_deref()),
         stop: state.lifecycle.soft.clone(),
     };

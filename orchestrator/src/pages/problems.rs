@@ -13,7 +13,7 @@ use shell_ui::{
 use super::chrome::{frame, home};
 use crate::{
     app::AppState,
-    auth::{Principal, PrincipalSource as _},
+    auth::{Principal, PrincipalSource as _, session::Sessions},
     http::{middleware::RequestId, problem::ProblemShown},
     ids::TenantId,
 };
@@ -24,11 +24,7 @@ pub async fn problems_as_pages(State(state): State<AppState>, request: Request, 
     let is_page = wants_page(&request);
     let path = request.uri().path().to_owned();
     let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
-    let session = if is_page && path.starts_with("/app") {
-        state.sessions.find(request.headers(), false)
-    } else {
-        None
-    };
+    let session = Sessions::key_of(request.headers()).filter(|_| is_page && path.starts_with("/app"));
     let response = next.run(request).await;
     let Some(shown) = response.extensions().get::<ProblemShown>().filter(|_| is_page).cloned() else {
         return response;
@@ -36,8 +32,12 @@ pub async fn problems_as_pages(State(state): State<AppState>, request: Request, 
 
     let problem = in_words(&state, &shown, request_id);
     let frame_fits = shown.status.is_client_error() && shown.status != StatusCode::UNAUTHORIZED;
-    let principal = match session.filter(|_| frame_fits) {
-        Some((_, session)) => {
+    let session = match session.filter(|_| frame_fits) {
+        Some(key) => state.sessions.touch(key, false).await.ok().flatten(),
+        None => None,
+    };
+    let principal = match session {
+        Some(session) => {
             let principal = state.directory.principal(session.user).await.ok();
             principal.map(|principal| (principal, session.last_tenant))
         }
@@ -68,6 +68,10 @@ fn wants_page(request: &Request) -> bool {
 /// The usual words for the status; the problem's own where they say more.
 fn in_words(state: &AppState, shown: &ProblemShown, request_id: Option<String>) -> Problem {
     let mut problem = Problem::for_status(&state.ui, shown.status.as_u16(), request_id);
+    if shown.code == "sign_in_storage" {
+        problem.title = state.ui.t("problem-sign-in-storage");
+        problem.detail = state.ui.t("problem-sign-in-storage-detail");
+    }
     let is_usual = matches!(
         shown.code,
         "not_found"

@@ -18,6 +18,10 @@ pub enum SignInFailure {
     Refused,
     /// Keycloak doesn't answer.
     Unavailable,
+    /// Whoever was to prove again who they are did not.
+    NotConfirmed,
+    /// The storage of sign-ins doesn't answer.
+    NoStorage,
     /// The browser didn't keep our cookie.
     CookieDropped,
 }
@@ -41,6 +45,8 @@ pub fn sign_in_failed(state: &AppState, failure: SignInFailure) -> Response {
         SignInFailure::NoState => (StatusCode::BAD_REQUEST, "sign-in-took-too-long"),
         SignInFailure::Refused => (StatusCode::FORBIDDEN, "sign-in-failed"),
         SignInFailure::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "sign-in-unavailable"),
+        SignInFailure::NotConfirmed => (StatusCode::FORBIDDEN, "sign-in-not-confirmed"),
+        SignInFailure::NoStorage => (StatusCode::SERVICE_UNAVAILABLE, "sign-in-storage"),
         SignInFailure::CookieDropped => {
             let shown = CookieBlockedPage { ui: state.ui.clone(), retry_href: SIGN_IN.to_owned() };
             return page(StatusCode::BAD_REQUEST, &shown).into_response();

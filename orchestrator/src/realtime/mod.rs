@@ -11,7 +11,7 @@ mod stream;
 
 pub use hub::Hub;
 pub use model::{Event, EventType};
-pub use stream::{Access, Recheck, StreamRequest, last_event_id, stream};
+pub use stream::{Access, Nudges, Recheck, StreamRequest, last_event_id, stream};
 
 use uuid::Uuid;
 

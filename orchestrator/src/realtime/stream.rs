@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,8 @@ const MOST_REPLAYED: i64 = 10_000;
 pub enum Access {
     /// It still is, with these roles.
     Still(Arc<Principal>),
+    /// It goes on under another proof: the client is to come back with that.
+    Moved,
     /// It can't be told now: nothing is known to have ended.
     Unknown,
     /// It has ended.
@@ -40,6 +42,9 @@ pub enum Access {
 /// Looks again whether a stream may go on.
 pub type Recheck = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Access> + Send>> + Send + Sync>;
 
+/// Each item is a reason to look again at once.
+pub type Nudges = Pin<Box<dyn Stream<Item = ()> + Send>>;
+
 /// What a client listens to.
 pub struct StreamRequest {
     /// The tenant.
@@ -48,6 +53,8 @@ pub struct StreamRequest {
     pub principal: Arc<Principal>,
     /// Whether they still may.
     pub recheck: Recheck,
+    /// When to look again besides the usual times; without end.
+    pub nudges: Nudges,
     /// After this time the proof of who listens is worth nothing: the client is to come back with a new one.
     pub valid_for: Option<Duration>,
     /// The number of the last event that the client has, if it resumes.
@@ -102,7 +109,8 @@ pub async fn stream(hub: &Hub, request: StreamRequest) -> Result<Response, sqlx:
     tokio::spawn(async move {
         if writer.sender.send(first).await.is_ok() {
             let until = request.valid_for.map(|valid_for| tokio::time::Instant::now() + valid_for);
-            writer.run(receiver, request.recheck, request.stop, until).await;
+            let looks = Looks { recheck: request.recheck, nudges: request.nudges };
+            writer.run(receiver, looks, request.stop, until).await;
         }
     });
     let mut response = Body::from_stream(Frames(frames)).into_response();
@@ -111,6 +119,12 @@ pub async fn stream(hub: &Hub, request: StreamRequest) -> Result<Response, sqlx:
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// How and when the right to listen is looked at again.
+struct Looks {
+    recheck: Recheck,
+    nudges: Nudges,
 }
 
 struct Writer {
@@ -125,7 +139,7 @@ impl Writer {
     async fn run(
         mut self,
         mut receiver: tokio::sync::broadcast::Receiver<Arc<Event>>,
-        recheck: Recheck,
+        mut looks: Looks,
         stop: CancellationToken,
         until: Option<tokio::time::Instant>,
     ) {
@@ -153,12 +167,18 @@ impl Writer {
                 () = stop.cancelled() => return,
                 () = sender.closed() => return,
                 () = at(until) => return,
-                _ = again.tick() => match recheck().await {
+                () = async {
+                    tokio::select! {
+                        _ = again.tick() => {}
+                        Some(()) = looks.nudges.next() => {}
+                    }
+                } => match (looks.recheck)().await {
                     Access::Still(principal) if principal.grant(self.tenant).is_some() => {
                         self.principal = principal;
                         last_known = tokio::time::Instant::now();
                         true
                     }
+                    Access::Moved => return,
                     Access::Unknown => last_known.elapsed() < UNKNOWN_FOR,
                     Access::Still(_) | Access::Ended => {
                         let _ = self.sender.try_send(Bytes::from_static(b"event: end\ndata: {\"reason\":\"access_ended\"}\n\n"));

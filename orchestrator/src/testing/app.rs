@@ -23,12 +23,14 @@ use sqlx::{
 use tokio::net::TcpListener;
 
 use super::{
+    browser::Browser,
     client::{Answer, Client},
     template::{CHATWOOT_SECRET, Template, configure, random_name, with_database},
 };
 use crate::{
     app::{AppState, Environment},
     clock::{Clock as _, MockClock, SharedClock},
+    config::Config,
     db::migrate::identifier,
     demo::{Addresses, Doubles, Listeners},
     http::{router, server},
@@ -66,13 +68,27 @@ pub struct TestApp {
     may_leave_jobs: AtomicBool,
 }
 
+/// Another replica of a [`TestApp`].
+#[derive(Debug)]
+pub struct Replica {
+    /// Its state.
+    pub state: AppState,
+    /// Where it listens: `http://127.0.0.1:4711`.
+    pub origin: String,
+}
+
 impl TestApp {
     /// Starts an application.
     pub async fn start() -> Self {
-        Self::try_start().await.expect("the application starts")
+        Self::start_with(|_| ()).await
     }
 
-    async fn try_start() -> anyhow::Result<Self> {
+    /// Starts an application with other settings.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::try_start(change).await.expect("the application starts")
+    }
+
+    async fn try_start(change: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
         let server = local_postgres::test_server_url().await?;
         let template = Template::get(&server).await?;
         let database = random_name("chancery_test_");
@@ -88,7 +104,8 @@ impl TestApp {
         doubles.serve(listeners, &lifecycle);
         let (app_url, worker_url) =
             (with_database(&template.app_url, &database)?, with_database(&template.worker_url, &database)?);
-        let config = configure(&addresses, &data_dir, &doubles, &app_url, &worker_url)?;
+        let mut config = configure(&addresses, &data_dir, &doubles, &app_url, &worker_url)?;
+        change(&mut config);
         let environment = Environment { clock: shared_clock, ids, lifecycle, start_page: None };
         let state = AppState::start(config, environment).await?;
         server::serve(&state, listener);
@@ -110,6 +127,29 @@ impl TestApp {
             directory,
             may_leave_jobs: AtomicBool::new(false),
         })
+    }
+
+    /// Another replica: the same settings, database, tools and time, in a process of its own but for the process.
+    pub async fn replica(&self) -> Replica {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut config = self.state.config.clone();
+        config.http.listen = address;
+        config.http.additional_hosts.push(address.to_string());
+        let environment = Environment {
+            clock: self.clock.clone(),
+            ids: Arc::new(RandomIds),
+            lifecycle: self.state.lifecycle.clone(),
+            start_page: None,
+        };
+        let state = AppState::start(config, environment).await.expect("the replica starts");
+        server::serve(&state, listener);
+        Replica { state, origin: format!("http://{address}") }
+    }
+
+    /// A browser that nobody has signed in with.
+    pub fn browser(&self) -> Browser {
+        Browser::new(self.http.clone(), format!("http://{}", self.addresses.chancery))
     }
 
     /// The application's state.

@@ -132,7 +132,7 @@ impl Client {
         }
         let response = request.send().await.expect("the application answers");
         assert_eq!(response.status().as_u16(), 200);
-        EventStream { response, unread: String::new() }
+        EventStream::of(response)
     }
 }
 
@@ -155,6 +155,10 @@ pub struct StreamEvent {
 }
 
 impl EventStream {
+    pub(super) fn of(response: reqwest::Response) -> Self {
+        Self { response, unread: String::new() }
+    }
+
     /// The next message, comments left out; none at the end of the stream.
     pub async fn next(&mut self) -> Option<StreamEvent> {
         tokio::time::timeout(PATIENCE, self.read()).await.expect("an event comes in time")

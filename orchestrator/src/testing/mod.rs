@@ -8,13 +8,19 @@
 #[cfg(feature = "demo")]
 mod app;
 #[cfg(feature = "demo")]
+mod browser;
+#[cfg(feature = "demo")]
 mod client;
+mod redis;
 #[cfg(feature = "demo")]
 mod template;
 
 #[cfg(feature = "demo")]
-pub use app::{ACME, ENGINEERING, GLOBEX, TestApp};
+pub use app::{ACME, ENGINEERING, GLOBEX, Replica, TestApp};
+#[cfg(feature = "demo")]
+pub use browser::Browser;
 #[cfg(feature = "demo")]
 pub use client::{Answer, Client, EventStream, StreamEvent};
 
+pub use self::redis::RedisServer;
 pub use crate::clock::MockClock;

@@ -13,4 +13,6 @@ mod inbox;
 mod readings;
 mod realtime;
 mod rls;
+mod sessions;
+mod step_up;
 mod tenancy;

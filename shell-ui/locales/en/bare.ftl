@@ -8,6 +8,8 @@ sign-in-failed = That didn’t work. Please try again.
 sign-in-cancelled = You stopped signing in. You can try again at any time.
 sign-in-took-too-long = Signing in took too long. Please try again.
 sign-in-unavailable = Keycloak can’t be reached just now. Please try again in a minute.
+sign-in-not-confirmed = That didn’t prove that it is you, so nothing was decided. Please go back and try again.
+sign-in-storage = You were let in, but the storage of sign-ins can’t be reached just now. Please try again in a minute.
 sign-in-ended = Your session has ended. Please sign in again.
 signed-out-title = Signed out
 signed-out-heading = You are signed out
@@ -55,6 +57,8 @@ problem-500 = Something broke on our side
 problem-500-detail = It is not your fault, and we have a record of it. Nothing was changed halfway. Please try again.
 problem-503 = We are not ready yet
 problem-503-detail = The service is starting or being looked after. Please try again in a minute.
+problem-sign-in-storage = We can’t look up your sign-in
+problem-sign-in-storage-detail = The storage of sign-ins can’t be reached just now. You are still signed in. Please try again in a minute.
 
 # The demo.
 demo-title = Try Chancery

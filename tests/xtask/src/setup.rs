@@ -16,9 +16,10 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 6] = [
     Need { what: "a C compiler", is_there: || has("cc"), packages: &["build-essential"] },
     Need { what: "PostgreSQL 15 or newer", is_there: has_postgresql, packages: &["postgresql"] },
+    Need { what: "Redis", is_there: || has("redis-server"), packages: &["redis-server"] },
     Need {
         what: "Chromium",
         is_there: || chromium().is_some(),

@@ -1,0 +1,196 @@
+//! What every storage does: the same cases on memory and on a real Redis.
+
+use std::time::Duration;
+
+use super::{
+    Label, Record, SessionKey, SessionStorage, memory::MemoryStorage, redis::RedisStorage, watch::Watches,
+};
+use crate::{config::Config, ids::UserId, testing::RedisServer};
+use chrono::{DateTime, Utc};
+
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(60);
+
+fn at(milliseconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(1_800_000_000_000 + milliseconds).unwrap()
+}
+
+fn record(content: &[u8]) -> Record {
+    Record { sealed: content.to_vec(), revision: 1, used_at: at(1) }
+}
+
+fn user(number: u128) -> UserId {
+    UserId(uuid::Uuid::from_u128(number))
+}
+
+async fn holds(storage: &dyn SessionStorage) {
+    what_is_kept_is_found(storage).await;
+    use_prolongs_and_disuse_ends(storage).await;
+    only_the_latest_is_replaced(storage).await;
+    what_is_removed_is_gone_with_its_labels(storage).await;
+    a_name_is_claimed_once(storage).await;
+}
+
+async fn what_is_kept_is_found(storage: &dyn SessionStorage) {
+    let (one, two, stranger) = (SessionKey::of(b"1"), SessionKey::of(b"2"), SessionKey::of(b"3"));
+    // Whatever bytes the content has.
+    let content: Vec<u8> = (0..=255).collect();
+    let labels = [Label::User(user(1)), Label::keycloak_session("k")];
+    storage.insert(one, &record(&content), &labels, LONG, LONG).await.unwrap();
+    storage.insert(two, &record(b"two"), &labels[..1], LONG, LONG).await.unwrap();
+    assert_eq!(storage.read(one, None).await.unwrap(), Some(record(&content)));
+    assert_eq!(storage.read(two, None).await.unwrap(), Some(record(b"two")));
+    assert_eq!(storage.read(stranger, None).await.unwrap(), None);
+    let mut of_user = storage.labelled(&labels[0]).await.unwrap();
+    of_user.sort_by_key(|key| *key != one);
+    assert_eq!(of_user, [one, two]);
+    assert_eq!(storage.labelled(&labels[1]).await.unwrap(), [one]);
+    assert_eq!(storage.labelled(&Label::User(user(9))).await.unwrap(), []);
+    assert_eq!(storage.labelled(&Label::keycloak_session("K")).await.unwrap(), []);
+}
+
+async fn use_prolongs_and_disuse_ends(storage: &dyn SessionStorage) {
+    let (used, unused) = (SessionKey::of(b"used"), SessionKey::of(b"unused"));
+    for key in [used, unused] {
+        storage.insert(key, &record(b"x"), &[Label::User(user(2))], SHORT, LONG).await.unwrap();
+    }
+    // The answer is how it was before; the next one how it is.
+    assert_eq!(storage.read(used, Some((at(7), LONG))).await.unwrap(), Some(record(b"x")));
+    assert_eq!(storage.read(used, None).await.unwrap().unwrap().used_at, at(7));
+    tokio::time::sleep(SHORT * 2).await;
+    assert!(storage.read(used, None).await.unwrap().is_some());
+    assert_eq!(storage.read(unused, Some((at(7), LONG))).await.unwrap(), None);
+    assert_eq!(storage.read(unused, None).await.unwrap(), None, "asking for it has not brought it back");
+    assert!(!storage.replace(unused, 1, b"y").await.unwrap());
+    assert!(!storage.remove(unused, &[Label::User(user(2))]).await.unwrap());
+}
+
+async fn only_the_latest_is_replaced(storage: &dyn SessionStorage) {
+    let key = SessionKey::of(b"replaced");
+    storage.insert(key, &record(b"a"), &[], LONG, LONG).await.unwrap();
+    assert!(storage.replace(key, 1, b"b").await.unwrap());
+    assert!(!storage.replace(key, 1, b"c").await.unwrap(), "somebody was faster");
+    assert!(storage.replace(key, 2, b"d").await.unwrap());
+    let now = storage.read(key, None).await.unwrap().unwrap();
+    assert_eq!((now.sealed.as_slice(), now.revision, now.used_at), (&b"d"[..], 3, at(1)));
+    assert!(!storage.replace(SessionKey::of(b"nobody's"), 1, b"x").await.unwrap());
+    assert_eq!(storage.read(SessionKey::of(b"nobody's"), None).await.unwrap(), None);
+}
+
+async fn what_is_removed_is_gone_with_its_labels(storage: &dyn SessionStorage) {
+    let (gone, stays) = (SessionKey::of(b"gone"), SessionKey::of(b"stays"));
+    let labels = [Label::User(user(3)), Label::keycloak_session("g")];
+    for key in [gone, stays] {
+        storage.insert(key, &record(b"x"), &labels, LONG, LONG).await.unwrap();
+    }
+    assert!(storage.remove(gone, &labels).await.unwrap());
+    assert!(!storage.remove(gone, &labels).await.unwrap());
+    assert_eq!(storage.read(gone, None).await.unwrap(), None);
+    for label in &labels {
+        assert_eq!(storage.labelled(label).await.unwrap(), [stays]);
+    }
+}
+
+async fn a_name_is_claimed_once(storage: &dyn SessionStorage) {
+    assert!(storage.claim("a", "me", LONG).await.unwrap());
+    assert!(!storage.claim("a", "you", LONG).await.unwrap());
+    assert!(!storage.claim("a", "me", LONG).await.unwrap());
+    assert!(storage.is_claimed("a").await.unwrap());
+    storage.release("a", "you").await.unwrap();
+    assert!(!storage.claim("a", "you", LONG).await.unwrap(), "only its owner gives it back");
+    storage.release("a", "me").await.unwrap();
+    assert!(!storage.is_claimed("a").await.unwrap());
+    assert!(storage.claim("a", "you", SHORT).await.unwrap());
+    tokio::time::sleep(SHORT * 2).await;
+    assert!(!storage.is_claimed("a").await.unwrap());
+    assert!(storage.claim("a", "me", LONG).await.unwrap());
+}
+
+fn in_redis(server: &RedisServer, prefix: &str, watches: Watches) -> RedisStorage {
+    let mut config = Config::defaults().unwrap().redis;
+    config.url = server.url().into();
+    config.prefix = prefix.to_owned();
+    RedisStorage::new(&config, watches).unwrap()
+}
+
+#[tokio::test]
+async fn memory_does_what_a_storage_does() {
+    holds(&MemoryStorage::new(Watches::default())).await;
+}
+
+#[tokio::test]
+async fn redis_does_what_a_storage_does() {
+    let server = RedisServer::start().await;
+    holds(&in_redis(&server, "chancery", Watches::default())).await;
+    // Another installation on the same server sees nothing of it.
+    let other = in_redis(&server, "other", Watches::default());
+    assert_eq!(other.read(SessionKey::of(b"1"), None).await.unwrap(), None);
+    holds(&other).await;
+}
+
+#[tokio::test]
+async fn redis_forgets_nothing_half() {
+    let server = RedisServer::start().await;
+    let storage = in_redis(&server, "chancery", Watches::default());
+    let label = Label::User(user(1));
+    storage.insert(SessionKey::of(b"1"), &record(b"x"), &[label.clone()], SHORT, SHORT * 2).await.unwrap();
+    storage.claim("name", "me", SHORT).await.unwrap();
+    tokio::time::sleep(SHORT * 4).await;
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    assert_eq!(keys, [""; 0], "what is left has no end");
+}
+
+#[tokio::test]
+async fn who_watches_a_session_hears_of_its_end_on_every_replica() {
+    let server = RedisServer::start().await;
+    let (here, there) = (Watches::default(), Watches::default());
+    let (on_this, on_that) =
+        (in_redis(&server, "chancery", here.clone()), in_redis(&server, "chancery", there.clone()));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let (key, other) = (SessionKey::of(b"1"), SessionKey::of(b"2"));
+    let (watched_here, watched_there, of_other) = (here.watch(key), there.watch(key), there.watch(other));
+    // Whoever begins to listen may have missed something.
+    tokio::spawn(on_that.listen(stop));
+    let in_time = |watch: super::Watch| async move {
+        tokio::time::timeout(Duration::from_secs(5), watch.woken()).await.expect("it is woken");
+        watch
+    };
+    let (watched_there, of_other) = (in_time(watched_there).await, in_time(of_other).await);
+
+    on_this.insert(key, &record(b"x"), &[], LONG, LONG).await.unwrap();
+    assert!(on_this.remove(key, &[]).await.unwrap());
+    in_time(watched_here).await;
+    in_time(watched_there).await;
+    assert!(tokio::time::timeout(SHORT, of_other.woken()).await.is_err(), "another session goes on");
+}
+
+#[tokio::test]
+async fn redis_being_down_is_an_error_and_passes() {
+    let mut server = RedisServer::start().await;
+    let storage = in_redis(&server, "chancery", Watches::default());
+    storage.insert(SessionKey::of(b"1"), &record(b"x"), &[], LONG, LONG).await.unwrap();
+    server.stop();
+    for _ in 0..3 {
+        let asked = tokio::time::timeout(Duration::from_secs(5), storage.read(SessionKey::of(b"1"), None));
+        asked.await.expect("nobody waits for long").unwrap_err();
+    }
+    server.start_again().await;
+    let again = async {
+        while storage.insert(SessionKey::of(b"1"), &record(b"y"), &[], LONG, LONG).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("it passes by itself");
+    assert_eq!(storage.read(SessionKey::of(b"1"), None).await.unwrap(), Some(record(b"y")));
+}
+
+#[tokio::test]
+async fn a_storage_that_was_never_there_is_an_error() {
+    let mut server = RedisServer::start().await;
+    let storage = in_redis(&server, "chancery", Watches::default());
+    server.stop();
+    storage.read(SessionKey::of(b"1"), None).await.unwrap_err();
+}

@@ -1,0 +1,128 @@
+use axum::http::{HeaderValue, header};
+
+use super::*;
+use crate::{clock::MockClock, config::Config, ids::RandomIds};
+
+fn headers(cookie: &Cookie<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::COOKIE,
+        HeaderValue::from_str(&format!("a=b; {}={}", cookie.name(), cookie.value())).unwrap(),
+    );
+    headers
+}
+
+fn new(user: u128, keycloak_session: &str) -> NewSession {
+    NewSession {
+        user: UserId(uuid::Uuid::from_u128(user)),
+        keycloak_session: Some(keycloak_session.to_owned()),
+        id_token: "an ID token".to_owned(),
+        refresh_token: None,
+        proven_until: DateTime::UNIX_EPOCH,
+        authentication: crate::auth::step_up::Authentication::default(),
+        draft: None,
+        browser: String::new(),
+    }
+}
+
+fn in_memory() -> (Sessions, Arc<MockClock>) {
+    let clock = Arc::new(MockClock::new(DateTime::from_timestamp(1_800_000_000, 0).unwrap()));
+    let config = SessionConfig { idle_minutes: 30, absolute_hours: 1 };
+    let redis = Config::defaults().unwrap().redis;
+    let key = Arc::new(MasterKey::ephemeral(&RandomIds).unwrap());
+    let stop = CancellationToken::new();
+    let sessions = Sessions::new(&config, &redis, key, clock.clone(), Arc::new(RandomIds), stop).unwrap();
+    (sessions, clock)
+}
+
+async fn begin(sessions: &Sessions, user: u128, keycloak_session: &str) -> Cookie<'static> {
+    sessions.begin(new(user, keycloak_session)).await.unwrap().expect("it begins")
+}
+
+async fn is_alive(sessions: &Sessions, cookie: &Cookie<'_>) -> bool {
+    sessions.find(&headers(cookie), false).await.unwrap().is_some()
+}
+
+#[tokio::test]
+async fn a_session_ends_when_idle_and_for_good_after_its_time() {
+    let (sessions, clock) = in_memory();
+    let cookie = begin(&sessions, 1, "k").await;
+    assert!(cookie.secure().unwrap() && cookie.http_only().unwrap() && cookie.domain().is_none());
+    for _ in 0..2 {
+        clock.advance(TimeDelta::minutes(29));
+        assert!(sessions.find(&headers(&cookie), true).await.unwrap().is_some());
+    }
+    clock.advance(TimeDelta::minutes(3));
+    assert!(sessions.find(&headers(&cookie), true).await.unwrap().is_none(), "one hour is over");
+
+    let cookie = begin(&sessions, 1, "k2").await;
+    clock.advance(TimeDelta::minutes(29));
+    assert!(sessions.find(&headers(&cookie), false).await.unwrap().is_some());
+    clock.advance(TimeDelta::minutes(2));
+    assert!(sessions.find(&headers(&cookie), true).await.unwrap().is_none(), "idle for too long");
+}
+
+#[tokio::test]
+async fn exactly_those_sessions_end_that_are_meant() {
+    let (sessions, _) = in_memory();
+    let mine = begin(&sessions, 1, "k").await;
+    let my_other = begin(&sessions, 1, "other").await;
+    let yours = begin(&sessions, 2, "k").await;
+    let key = Sessions::key_of(&headers(&my_other)).unwrap();
+
+    // Keycloak's session of somebody else.
+    assert_eq!(sessions.end_keycloak_session("other", Some(new(2, "").user)).await.unwrap(), 0);
+    assert_eq!(sessions.end_keycloak_session("k", Some(new(1, "").user)).await.unwrap(), 1);
+    assert!(!is_alive(&sessions, &mine).await);
+    assert!(is_alive(&sessions, &my_other).await && is_alive(&sessions, &yours).await);
+
+    let third = begin(&sessions, 1, "third").await;
+    assert_eq!(sessions.of_user(new(1, "").user).await.unwrap().len(), 2);
+    assert_eq!(sessions.end_all_of(new(1, "").user, Some(key)).await.unwrap(), 1);
+    assert!(is_alive(&sessions, &my_other).await && !is_alive(&sessions, &third).await);
+    assert_eq!(sessions.end_all_of(new(1, "").user, None).await.unwrap(), 1);
+    assert!(!is_alive(&sessions, &my_other).await && is_alive(&sessions, &yours).await);
+}
+
+#[tokio::test]
+async fn a_session_that_keycloak_ended_during_the_sign_in_does_not_begin() {
+    let (sessions, _) = in_memory();
+    sessions.end_keycloak_session("k", None).await.unwrap();
+    assert!(sessions.begin(new(1, "k")).await.unwrap().is_none());
+    assert_eq!(sessions.of_user(new(1, "").user).await.unwrap().len(), 0);
+    begin(&sessions, 1, "another").await;
+}
+
+#[tokio::test]
+async fn what_is_kept_is_sealed_for_its_session_alone() {
+    let (sessions, _) = in_memory();
+    let (one, two) = (begin(&sessions, 1, "k").await, begin(&sessions, 2, "k2").await);
+    let (one, two) = (Sessions::key_of(&headers(&one)).unwrap(), Sessions::key_of(&headers(&two)).unwrap());
+    let kept = sessions.storage.read(one, None).await.unwrap().unwrap();
+    for secret in [&b"an ID token"[..], b"id_token", b"00000000-0000-0000-0000-000000000001"] {
+        assert!(!kept.sealed.windows(secret.len()).any(|window| window == secret));
+    }
+    // Somebody who can write to the storage puts one person's content into another's session.
+    assert!(sessions.storage.replace(two, 1, &kept.sealed).await.unwrap());
+    assert!(sessions.touch(two, true).await.unwrap().is_none());
+    assert!(sessions.touch(one, true).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn changes_at_the_same_time_are_all_made() {
+    let (sessions, _) = in_memory();
+    let key = Sessions::key_of(&headers(&begin(&sessions, 1, "k").await)).unwrap();
+    let tenant = TenantId(uuid::Uuid::from_u128(7));
+    let changed = sessions
+        .update(key, |session| {
+            // Another request comes in between, once.
+            if session.last_tenant.is_none() {
+                futures::executor::block_on(sessions.remember_tenant(key, tenant));
+            }
+            session.refresh_token = Some("new".to_owned());
+        })
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((changed.refresh_token.as_deref(), changed.last_tenant), (Some("new"), Some(tenant)));
+}

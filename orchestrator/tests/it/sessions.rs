@@ -1,0 +1,378 @@
+//! Sign-ins: how they begin, where they are kept, and how they end.
+
+use std::time::Duration;
+
+use chancery::{
+    auth::session::COOKIE,
+    directory::Reconciler,
+    testing::{ACME, Browser, EventStream, RedisServer, TestApp},
+};
+use connector_keycloak::fake::Signature;
+use serde_json::{Map, Value, json};
+
+use crate::harness::pass;
+
+/// An application with a Redis of its own.
+async fn with_redis() -> (TestApp, RedisServer) {
+    let server = RedisServer::start().await;
+    let url = server.url();
+    (TestApp::start_with(move |config| config.redis.url = url.into()).await, server)
+}
+
+async fn signed_in(app: &TestApp, username: &str) -> Browser {
+    let browser = app.browser();
+    assert_eq!(browser.sign_in(username).await, "/app");
+    browser
+}
+
+async fn is_signed_in(browser: &Browser) -> bool {
+    let answer = browser.get("/app/me").await;
+    match answer.status {
+        200 => true,
+        303 => {
+            assert!(answer.header("location").starts_with("/auth/sign-in?"));
+            false
+        }
+        status => panic!("{status}: {}", String::from_utf8_lossy(&answer.body)),
+    }
+}
+
+/// What a request finds out beside itself, the next one knows.
+async fn out_soon(browser: &Browser) {
+    let out = async {
+        while is_signed_in(browser).await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), out).await.expect("the session ends");
+}
+
+/// The event stream of acme in somebody's shell, after its greeting.
+async fn stream(app: &TestApp, browser: &Browser) -> EventStream {
+    let mut stream = browser.events(&format!("/app/t/{}/events", app.tenant(ACME))).await;
+    assert_eq!(stream.next().await.unwrap().name, "hello");
+    stream
+}
+
+async fn ends_at_once(mut stream: EventStream) {
+    let last = stream.next_within(Duration::from_secs(5)).await.expect("it ends at once");
+    assert_eq!((last.name.as_str(), &last.data["reason"]), ("end", &json!("access_ended")));
+    assert_eq!(stream.next().await, None);
+}
+
+/// Keycloak's id of the session that this user has there.
+async fn sid(app: &TestApp, username: &str) -> String {
+    let sessions = app.state().sessions.of_user(app.user(username)).await.unwrap();
+    sessions[0].1.keycloak_session.clone().unwrap()
+}
+
+/// Sends a logout token as Keycloak does; gives the status and the error.
+async fn send_logout_token(app: &TestApp, token: &str) -> (u16, Value) {
+    let url = format!("http://{}/auth/backchannel-logout", app.addresses().chancery);
+    let answer = reqwest::Client::new().post(url).form(&[("logout_token", token)]).send().await.unwrap();
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    let status = answer.status().as_u16();
+    let body = answer.text().await.unwrap();
+    (status, serde_json::from_str::<Value>(&body).unwrap_or_default()["error"].clone())
+}
+
+fn logout_token(app: &TestApp, username: &str, sid: &str, overrides: &Value, signature: Signature) -> String {
+    let overrides = overrides.as_object().cloned().unwrap_or_else(Map::new);
+    let keycloak = &app.doubles().keycloak;
+    keycloak.mint_logout_token("chancery-shell", username, sid, overrides, signature).unwrap()
+}
+
+#[tokio::test]
+async fn replicas_share_sign_ins_and_ends() {
+    let (app, _server) = with_redis().await;
+    let replica = app.replica().await;
+    let here = signed_in(&app, "acme-ceo").await;
+    let there = here.at(&replica.origin);
+    assert!(is_signed_in(&there).await, "what one replica began, the other knows");
+    let listening = stream(&app, &there).await;
+    let answer = here.post("/auth/logout", &[]).await;
+    assert_eq!(answer.status, 303);
+    assert!(answer.header("location").contains("/protocol/openid-connect/logout?id_token_hint="));
+    ends_at_once(listening).await;
+    assert!(!is_signed_in(&there).await);
+}
+
+#[tokio::test]
+async fn without_redis_somebody_is_signed_in_at_one_process_only() {
+    let app = TestApp::start().await;
+    let replica = app.replica().await;
+    let here = signed_in(&app, "acme-ceo").await;
+    assert!(!app.state().sessions.is_shared());
+    assert!(is_signed_in(&here).await);
+    assert!(!is_signed_in(&here.copied().at(&replica.origin)).await);
+}
+
+#[tokio::test]
+async fn while_redis_is_down_nobody_is_signed_out() {
+    let (app, mut server) = with_redis().await;
+    let browser = signed_in(&app, "acme-ceo").await;
+    let cookie = browser.cookie(COOKIE).unwrap();
+    server.stop();
+    for path in ["/app", "/app/me"] {
+        let answer = browser.get(path).await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.header("retry-after"), "2");
+        assert!(String::from_utf8_lossy(&answer.body).contains("We can’t look up your sign-in"));
+    }
+    // Not even by signing out: the session would go on where it can't be reached.
+    assert_eq!(browser.post("/auth/logout", &[]).await.status, 503);
+    assert_eq!(browser.cookie(COOKIE), Some(cookie));
+    // A sign-in is answered in words, too.
+    let other = app.browser();
+    let back = other.leave_and_come_back("/auth/login", "acme-agent").await;
+    let refused = other.get(&back).await;
+    assert_eq!(refused.status, 503);
+    assert!(String::from_utf8_lossy(&refused.body).contains("the storage of sign-ins can’t be reached"));
+    // The API has no need of it.
+    app.ceo().get("/me").await.expect(200);
+
+    server.start_again().await;
+    let again = async {
+        while browser.get("/app/me").await.status == 503 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("it passes by itself");
+    signed_in(&app, "acme-ceo").await;
+}
+
+#[tokio::test]
+async fn a_session_ends_when_idle_and_for_good_after_its_time() {
+    let server = RedisServer::start().await;
+    let url = server.url();
+    let app = TestApp::start_with(move |config| {
+        config.redis.url = url.into();
+        config.session.idle_minutes = 20;
+        config.session.absolute_hours = 1;
+    })
+    .await;
+    let (busy, idle) = (signed_in(&app, "acme-ceo").await, signed_in(&app, "acme-agent").await);
+    for _ in 0..3 {
+        pass(&app, 19 * 60);
+        assert!(is_signed_in(&busy).await);
+    }
+    assert!(!is_signed_in(&idle).await);
+    pass(&app, 4 * 60);
+    assert!(!is_signed_in(&busy).await, "an hour is over");
+}
+
+#[tokio::test]
+async fn signing_out_at_keycloak_signs_out_here_at_once() {
+    let (app, _server) = with_redis().await;
+    let replica = app.replica().await;
+    let (browser, other) = (signed_in(&app, "acme-ceo").await, signed_in(&app, "acme-agent").await);
+    let streams = [stream(&app, &browser).await, stream(&app, &browser.at(&replica.origin)).await];
+    let mut of_other = stream(&app, &other).await;
+    // As an administrator does. The double sends its token as the real one does, and waits for the answer.
+    app.doubles().keycloak.sign_out_user("acme-ceo").await.unwrap();
+    assert!(!is_signed_in(&browser).await);
+    assert!(!is_signed_in(&browser.at(&replica.origin)).await);
+    for stream in streams {
+        ends_at_once(stream).await;
+    }
+    assert!(is_signed_in(&other).await);
+    assert_eq!(of_other.next_within(Duration::from_millis(100)).await, None);
+}
+
+#[tokio::test]
+async fn a_logout_token_counts_once_and_on_all_replicas() {
+    let (app, _server) = with_redis().await;
+    let replica = app.replica().await;
+    let browser = signed_in(&app, "acme-ceo").await;
+    let token = logout_token(&app, "acme-ceo", &sid(&app, "acme-ceo").await, &json!({}), Signature::Valid);
+    assert_eq!(send_logout_token(&app, &token).await, (200, Value::Null));
+    assert!(!is_signed_in(&browser).await);
+    assert_eq!(send_logout_token(&app, &token).await, (400, json!("invalid_request")));
+    let elsewhere = reqwest::Client::new()
+        .post(format!("{}/auth/backchannel-logout", replica.origin))
+        .form(&[("logout_token", &token)])
+        .send();
+    assert_eq!(elsewhere.await.unwrap().status().as_u16(), 400, "another replica has seen it, too");
+}
+
+#[tokio::test]
+async fn a_logout_token_ends_exactly_what_it_means() {
+    let app = TestApp::start().await;
+    let (first, second) = (signed_in(&app, "acme-ceo").await, signed_in(&app, "acme-ceo").await);
+    let other = signed_in(&app, "acme-agent").await;
+    let newest = sid(&app, "acme-ceo").await;
+    // Somebody else's session under this user's name, and one that nobody has here: fine, and nothing happens.
+    let of_other = sid(&app, "acme-agent").await;
+    for sid in [of_other.as_str(), "unknown"] {
+        let token = logout_token(&app, "acme-ceo", sid, &json!({}), Signature::Valid);
+        assert_eq!(send_logout_token(&app, &token).await, (200, Value::Null));
+    }
+    assert!(is_signed_in(&first).await && is_signed_in(&second).await && is_signed_in(&other).await);
+    let token = logout_token(&app, "acme-ceo", &newest, &json!({}), Signature::Valid);
+    send_logout_token(&app, &token).await;
+    let left = [is_signed_in(&first).await, is_signed_in(&second).await];
+    assert_eq!(left.iter().filter(|left| **left).count(), 1, "the other session of the same user goes on");
+    // Without a session it means all of the user's.
+    let third = signed_in(&app, "acme-ceo").await;
+    let token = logout_token(&app, "acme-ceo", "", &json!({ "sid": null }), Signature::Valid);
+    assert_eq!(send_logout_token(&app, &token).await, (200, Value::Null));
+    assert!(!is_signed_in(&first).await && !is_signed_in(&second).await && !is_signed_in(&third).await);
+    assert!(is_signed_in(&other).await);
+}
+
+#[tokio::test]
+async fn what_is_no_logout_token_of_keycloaks_ends_nothing() {
+    let app = TestApp::start().await;
+    let browser = signed_in(&app, "acme-ceo").await;
+    let sid = sid(&app, "acme-ceo").await;
+    let second = app.now().timestamp();
+    let keycloak = &app.doubles().keycloak;
+    let mut tokens = vec![
+        String::new(),
+        "a.b.c".to_owned(),
+        "x".repeat(20_000),
+        keycloak.mint_id_token("chancery-shell", "acme-ceo", Map::new(), Signature::Valid).unwrap(),
+        app.mint("acme-ceo", &json!({}), Signature::Valid),
+    ];
+    for signature in
+        [Signature::None, Signature::HmacWithPublicKey, Signature::ForeignKey, Signature::UnknownKey]
+    {
+        tokens.push(logout_token(&app, "acme-ceo", &sid, &json!({}), signature));
+    }
+    for overrides in [
+        json!({ "iss": "http://127.0.0.1:1/realms/chancery" }),
+        json!({ "aud": "chancery-api" }),
+        json!({ "typ": "Bearer" }),
+        json!({ "nonce": "n" }),
+        json!({ "events": {} }),
+        json!({ "iat": second - 361 }),
+        json!({ "exp": second - 61 }),
+        json!({ "jti": null }),
+    ] {
+        tokens.push(logout_token(&app, "acme-ceo", &sid, &overrides, Signature::Valid));
+    }
+    for token in tokens {
+        assert_eq!(send_logout_token(&app, &token).await, (400, json!("invalid_request")), "{token}");
+    }
+    let url = format!("http://{}/auth/backchannel-logout", app.addresses().chancery);
+    let good = logout_token(&app, "acme-ceo", &sid, &json!({}), Signature::Valid);
+    let http = reqwest::Client::new();
+    for request in [
+        http.post(&url),
+        http.post(&url).json(&json!({ "logout_token": good })),
+        http.post(&url).form(&[("logout_token", &good), ("logout_token", &good)]),
+        http.post(&url).query(&[("logout_token", &good)]).form(&[("other", "1")]),
+    ] {
+        assert_eq!(request.send().await.unwrap().status().as_u16(), 400);
+    }
+    assert_eq!(http.get(&url).send().await.unwrap().status().as_u16(), 405);
+    assert!(is_signed_in(&browser).await);
+    // It was good all the time.
+    assert_eq!(send_logout_token(&app, &good).await.0, 200);
+    assert!(!is_signed_in(&browser).await);
+}
+
+#[tokio::test]
+async fn keycloaks_session_is_looked_at_when_the_access_token_has_run_out() {
+    let (app, _server) = with_redis().await;
+    let replica = app.replica().await;
+    let browser = signed_in(&app, "acme-ceo").await;
+    let elsewhere = browser.at(&replica.origin);
+    let user = app.user("acme-ceo");
+    let token = async || app.state().sessions.of_user(user).await.unwrap()[0].1.refresh_token.clone();
+    let first = token().await;
+    assert!(is_signed_in(&browser).await);
+    assert_eq!(token().await, first, "it isn't due yet");
+    // The realm takes each refresh token once: using one twice would end the session.
+    for _ in 0..3 {
+        pass(&app, 301);
+        let before = token().await;
+        // Many requests at the same time, on two replicas.
+        let requests = (0..4).flat_map(|_| [is_signed_in(&browser), is_signed_in(&elsewhere)]);
+        assert_eq!(futures::future::join_all(requests).await, [true; 8]);
+        let after = token().await;
+        assert_ne!(after, before);
+        assert!(is_signed_in(&browser).await);
+        assert_eq!(token().await, after);
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_with_keycloaks_though_nobody_said_so() {
+    let app = TestApp::start().await;
+    let browser = signed_in(&app, "acme-ceo").await;
+    // Disabling ends no session in Keycloak and sends no word of it; refreshing is refused.
+    app.doubles().keycloak.set_enabled("acme-ceo", false).unwrap();
+    let listening = stream(&app, &browser).await;
+    pass(&app, 301);
+    assert!(!is_signed_in(&browser).await);
+    ends_at_once(listening).await;
+    // Not even when the user comes back: that takes another sign-in.
+    app.doubles().keycloak.set_enabled("acme-ceo", true).unwrap();
+    assert!(!is_signed_in(&browser).await);
+}
+
+#[tokio::test]
+async fn keycloak_being_down_ends_no_session() {
+    let app = TestApp::start().await;
+    let browser = signed_in(&app, "acme-ceo").await;
+    assert!(is_signed_in(&browser).await);
+    let user = app.user("acme-ceo");
+    let before = app.state().sessions.of_user(user).await.unwrap()[0].1.clone();
+    app.doubles().keycloak.set_unavailable(true);
+    for _ in 0..3 {
+        pass(&app, 301);
+        assert!(is_signed_in(&browser).await);
+    }
+    app.doubles().keycloak.set_unavailable(false);
+    pass(&app, 31);
+    assert!(is_signed_in(&browser).await);
+    let after = app.state().sessions.of_user(user).await.unwrap()[0].1.clone();
+    assert_ne!(after.refresh_token, before.refresh_token, "it has caught up");
+}
+
+#[tokio::test]
+async fn who_is_disabled_deleted_or_removed_is_out_within_a_minute() {
+    let (app, _server) = with_redis().await;
+    let (disabled, deleted, removed) = (
+        signed_in(&app, "acme-ceo").await,
+        signed_in(&app, "outsider").await,
+        signed_in(&app, "acme-viewer").await,
+    );
+    let keycloak = &app.doubles().keycloak;
+    keycloak.set_enabled("acme-ceo", false).unwrap();
+    keycloak.delete_user("outsider").unwrap();
+    keycloak.remove_from_group("acme-viewer", "/organizations/acme-corp/viewers").unwrap();
+    let tenant = format!("/app/t/{}", app.tenant(ACME));
+    assert_eq!(removed.get(&tenant).await.status, 200);
+    // What the server does by itself every 45 seconds.
+    pass(&app, 45);
+    Reconciler::new(app.state().directory.clone(), Duration::from_secs(45)).run_once().await;
+    out_soon(&disabled).await;
+    out_soon(&deleted).await;
+    assert_eq!(removed.get(&tenant).await.status, 404);
+    assert!(is_signed_in(&removed).await, "the person goes on, without the tenant");
+    // The sessions are gone, not only of no use.
+    keycloak.set_enabled("acme-ceo", true).unwrap();
+    app.state().directory.refresh_user(app.user("acme-ceo")).await.unwrap();
+    assert!(!is_signed_in(&disabled).await);
+}
+
+#[tokio::test]
+async fn a_rotation_of_keycloaks_keys_fails_no_sign_in() {
+    let app = TestApp::start().await;
+    signed_in(&app, "acme-ceo").await;
+    app.doubles().keycloak.rotate_keys().unwrap();
+    let burst: Vec<_> = (0..10)
+        .map(|_| {
+            let browser = app.browser();
+            tokio::spawn(async move { browser.sign_in("acme-agent").await })
+        })
+        .collect();
+    // The keys were fetched just now; ten seconds later they may be fetched again.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    pass(&app, 10);
+    for signed_in in burst {
+        assert_eq!(signed_in.await.unwrap(), "/app");
+    }
+}

@@ -1,0 +1,165 @@
+//! Urgent decisions ask for a stronger and more recent proof of who decides.
+
+use chancery::testing::{ACME, Browser, TestApp};
+use connector_keycloak::fake::Signature;
+use serde_json::{Value, json};
+
+use crate::harness::{approval, id, pass, path};
+
+const DAY: i64 = 24 * 60 * 60;
+
+async fn urgent(app: &TestApp) -> Value {
+    let asked = json!({ "tenantId": ACME, "title": "A", "priority": "high" });
+    app.agent().post("/approvals", &asked).await.expect(201)
+}
+
+fn page(app: &TestApp, approval: &Value) -> String {
+    format!("/app/t/{}/approvals/{}", app.tenant(ACME), id(approval))
+}
+
+async fn decide(browser: &Browser, page: &str, comment: &str) -> chancery::testing::Answer {
+    let form = [("decision", "approved"), ("comment", comment), ("consultation", "true"), ("version", "1")];
+    browser.post(&format!("{page}/decision"), &form).await
+}
+
+async fn status(app: &TestApp, approval: &Value) -> Value {
+    app.ceo().get(&path("/approvals", approval)).await.expect(200)["status"].clone()
+}
+
+#[tokio::test]
+async fn the_api_asks_for_a_stronger_token() {
+    let app = TestApp::start().await;
+    let now = app.now().timestamp();
+    let approve = json!({ "status": "approved" });
+    let urgent = urgent(&app).await;
+    for (claims, why) in [
+        (json!({}), "the first level"),
+        (json!({ "acr": null }), "no level"),
+        (json!({ "acr": "0" }), "a level that isn't configured"),
+        (json!({ "acr": "2", "auth_time": null }), "no time"),
+        (json!({ "acr": "2", "auth_time": now - 301 }), "too long ago"),
+        (json!({ "acr": "2", "auth_time": now + 61 }), "in the future"),
+        (json!({ "acr": "1", "auth_time": now }), "recent, but weak"),
+    ] {
+        let ceo = app.nobody().with_token(app.mint("acme-ceo", &claims, Signature::Valid));
+        let answer = ceo.patch(&path("/approvals", &urgent), &approve).await;
+        assert_eq!(answer.problem(401), "step_up_required", "{why}");
+        let challenge = answer.header("www-authenticate");
+        assert!(challenge.starts_with("Bearer error=\"insufficient_user_authentication\","), "{challenge}");
+        assert!(challenge.ends_with("acr_values=\"2\", max_age=\"300\""), "{challenge}");
+    }
+    assert_eq!(status(&app, &urgent).await, "pending");
+    // Who may not decide is told that, and isn't sent anywhere.
+    assert_eq!(app.viewer().patch(&path("/approvals", &urgent), &approve).await.problem(403), "forbidden");
+    // What isn't urgent asks for nothing, and cancelling neither.
+    let usual = approval(&app.agent(), "B").await;
+    app.ceo().patch(&path("/approvals", &usual), &approve).await.expect(200);
+    let other = self::urgent(&app).await;
+    app.agent().patch(&path("/approvals", &other), &json!({ "status": "cancelled" })).await.expect(200);
+
+    let claims = json!({ "acr": "2", "auth_time": now - 300 });
+    let ceo = app.nobody().with_token(app.mint("acme-ceo", &claims, Signature::Valid));
+    ceo.patch(&path("/approvals", &urgent), &approve).await.expect(200);
+    // What is decided is decided, however weak the token.
+    let again = app.ceo().patch(&path("/approvals", &urgent), &approve).await;
+    assert_eq!(again.problem(409), "approvals.already_decided");
+    app.run_jobs().await;
+}
+
+#[tokio::test]
+async fn the_shell_leads_to_keycloak_and_back_to_the_very_decision() {
+    let app = TestApp::start().await;
+    let urgent = urgent(&app).await;
+    let (ceo, page) = (app.browser(), page(&app, &urgent));
+    ceo.sign_in("acme-ceo").await;
+    let before = ceo.cookie(chancery::auth::session::COOKIE).unwrap();
+    let comment = format!("Yes, with an apology & <care>.\n{}", "ü".repeat(1900));
+    let left = decide(&ceo, &page, &comment).await;
+    assert_eq!(left.status, 303);
+    let url: url::Url = left.header("location").parse().unwrap();
+    let asked: std::collections::HashMap<_, _> = url.query_pairs().collect();
+    let claims: Value = serde_json::from_str(&asked["claims"]).unwrap();
+    assert_eq!(claims, json!({ "id_token": { "acr": { "essential": true, "values": ["2"] } } }));
+    assert_eq!((&*asked["max_age"], &*asked["login_hint"]), ("300", "acme-ceo"));
+    assert!(!left.header("location").contains("apology"), "what was typed goes nowhere else");
+    assert_eq!(status(&app, &urgent).await, "pending");
+
+    let back = ceo.at_keycloak(left.header("location"), "acme-ceo").await;
+    let arrived = ceo.get(&back).await;
+    let checked = ceo.get(arrived.header("location")).await;
+    assert_eq!(checked.header("location"), format!("{page}?flash=confirmed"));
+    assert_ne!(ceo.cookie(chancery::auth::session::COOKIE).unwrap(), before, "another id");
+    let shown = ceo.get(checked.header("location")).await;
+    let html = String::from_utf8_lossy(&shown.body).into_owned();
+    assert!(html.contains("Yes, with an apology &#38; &#60;care&#62;.\n"), "{html}");
+    assert!(html.contains("value=\"true\" checked"), "{html}");
+    // Coming back has decided nothing: it takes another click.
+    assert_eq!(status(&app, &urgent).await, "pending");
+    let decided = decide(&ceo, &page, &comment).await;
+    assert_eq!(decided.header("location"), format!("{page}?flash=approved"));
+    assert_eq!(status(&app, &urgent).await, "approved");
+
+    // For five minutes it needs no other proof, and then it does.
+    let second = self::urgent(&app).await;
+    pass(&app, 299);
+    let decided = decide(&ceo, &self::page(&app, &second), "").await;
+    assert!(decided.header("location").ends_with("?flash=approved"));
+    let third = self::urgent(&app).await;
+    pass(&app, 2);
+    let left = decide(&ceo, &self::page(&app, &third), "").await;
+    assert!(left.header("location").contains("/protocol/openid-connect/auth?"));
+    app.run_jobs().await;
+}
+
+#[tokio::test]
+async fn who_comes_back_weaker_or_as_somebody_else_decides_nothing() {
+    let app = TestApp::start().await;
+    let urgent = urgent(&app).await;
+    let (ceo, page) = (app.browser(), page(&app, &urgent));
+    ceo.sign_in("acme-ceo").await;
+    let cookie = ceo.cookie(chancery::auth::session::COOKIE);
+
+    let left = decide(&ceo, &page, "x").await;
+    let back = ceo.at_keycloak(left.header("location"), "acme-viewer").await;
+    let refused = ceo.get(&back).await;
+    assert_eq!(refused.status, 403);
+    assert!(String::from_utf8_lossy(&refused.body).contains("That didn’t prove that it is you"));
+
+    // Somebody changes the request on its way through the browser.
+    let left = decide(&ceo, &page, "x").await;
+    let weaker = left.header("location").replace("essential", "ignored").replace("values", "ignored");
+    let back = ceo.at_keycloak(&weaker, "acme-ceo").await;
+    assert_eq!(ceo.get(&back).await.status, 403);
+
+    assert_eq!(ceo.cookie(chancery::auth::session::COOKIE), cookie, "one is signed in as before");
+    assert_eq!(ceo.get("/app/me").await.status, 200);
+    assert_eq!(status(&app, &urgent).await, "pending");
+    app.run_jobs().await;
+}
+
+#[tokio::test]
+async fn a_step_up_interrupts_no_open_page() {
+    let app = TestApp::start().await;
+    let urgent = urgent(&app).await;
+    let (ceo, page) = (app.browser(), page(&app, &urgent));
+    ceo.sign_in("acme-ceo").await;
+    let events = format!("/app/t/{}/events", app.tenant(ACME));
+    let mut stream = ceo.events(&events).await;
+    assert_eq!(stream.next().await.unwrap().name, "hello");
+    let left = decide(&ceo, &page, "").await;
+    let back = ceo.at_keycloak(left.header("location"), "acme-ceo").await;
+    ceo.get(&back).await;
+    // Closed without a word, so that the browser opens it again with its new cookie.
+    assert_eq!(stream.next().await, None);
+    assert_eq!(ceo.events(&events).await.next().await.unwrap().name, "hello");
+    app.run_jobs().await;
+}
+
+#[tokio::test]
+async fn the_settings_may_ask_for_nothing() {
+    let app = TestApp::start_with(|config| config.step_up.level.clear()).await;
+    let urgent = urgent(&app).await;
+    pass(&app, DAY / 24);
+    app.ceo().patch(&path("/approvals", &urgent), &json!({ "status": "rejected" })).await.expect(200);
+    app.run_jobs().await;
+}
