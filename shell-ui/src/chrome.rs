@@ -173,7 +173,8 @@ impl Flash {
     /// A message by its code, as it comes back in the query after a redirect. Only known codes give a message, so an
     /// address can't put words into our mouth. Codes: `approved`, `rejected`, `cancelled`, `requested`, `escalated`,
     /// `consultation-started`, `consultation-ended`, `consultation-cancelled`, `already-decided`, `already-pending`,
-    /// `stale`, `not-allowed`, `already-ended`, `already-cancelled`, `already-started`.
+    /// `stale`, `not-allowed`, `already-ended`, `already-cancelled`, `already-started`, `confirmed`, `session-ended`,
+    /// `sessions-ended`, `session-over`.
     pub fn from_code(ui: &Ui, code: &str) -> Option<Self> {
         let kind = match code {
             "approved"
@@ -183,9 +184,12 @@ impl Flash {
             | "escalated"
             | "consultation-started"
             | "consultation-ended"
-            | "consultation-cancelled" => FlashKind::Success,
+            | "consultation-cancelled"
+            | "confirmed"
+            | "session-ended"
+            | "sessions-ended" => FlashKind::Success,
             "already-decided" | "already-pending" | "stale" | "not-allowed" | "already-ended"
-            | "already-cancelled" | "already-started" => FlashKind::Error,
+            | "already-cancelled" | "already-started" | "session-over" => FlashKind::Error,
             _ => return None,
         };
         Some(Self { kind, text: ui.t(format!("flash-{code}")) })
@@ -235,6 +239,10 @@ mod tests {
             "stale",
             "not-allowed",
             "already-ended",
+            "confirmed",
+            "session-ended",
+            "sessions-ended",
+            "session-over",
         ] {
             let flash = Flash::from_code(&ui, code).expect("known");
             assert!(!flash.text.starts_with("flash-"), "{code} has no text");

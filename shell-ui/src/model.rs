@@ -457,3 +457,18 @@ mod tests {
         assert!(!errors.is_empty());
     }
 }
+
+/// A sign-in of the person's.
+#[derive(Debug, Clone)]
+pub struct SessionRow {
+    /// What it is called in forms.
+    pub handle: String,
+    /// The browser, such as `Firefox on Linux`; empty where it didn't say.
+    pub browser: String,
+    /// When it began.
+    pub started: Time,
+    /// When it was last used.
+    pub used: Time,
+    /// Whether it is the one that looks.
+    pub is_this: bool,
+}

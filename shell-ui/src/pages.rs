@@ -8,6 +8,7 @@
 //! | request | `approvals` | `title`, `description`, `priority`, `expires_in_hours`, `consultation_requested=true` |
 //! | decide | `approvals/{id}/decision` | `decision=approved\|rejected`, `comment`, `consultation=true`, `version` |
 //! | withdraw | `approvals/{id}/cancel` | `version` |
+//! | end a sign-in, end all others | `/app/me/sessions/end`, `…/end-others` | `session` |
 //! | start, end, join | `consultations/{id}/start`, `…/end`, `…/join` | none |
 //!
 //! Checkboxes send `true` or are absent. Filters are `GET` forms on the list's own address.
@@ -20,7 +21,7 @@ use crate::chrome::initials;
 use crate::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AuditEntry, AuditFilter, Choice, Chrome, ConsultationRow,
     ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus, Fact, FieldErrors,
-    HistoryEntry, LinkTo, Priority, TenantKind, Time, Ui,
+    HistoryEntry, LinkTo, Priority, SessionRow, TenantKind, Time, Ui,
 };
 
 /// The tenant's home: what waits, what happened, what comes.
@@ -338,8 +339,26 @@ pub struct ProfilePage {
     pub mail: Option<String>,
     /// Where the account is managed (Keycloak's account page).
     pub account_href: Option<String>,
+    /// Where one sees where one is signed in.
+    pub sessions_href: String,
     /// Every tenant, with this person's roles there.
     pub memberships: Vec<Membership>,
+}
+
+/// Where the person is signed in.
+#[derive(Debug, Clone, Template)]
+#[template(path = "sessions.html")]
+pub struct SessionsPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// The sign-ins, the one used last first.
+    pub sessions: Vec<SessionRow>,
+}
+
+impl SessionsPage {
+    fn has_others(&self) -> bool {
+        self.sessions.iter().any(|session| !session.is_this)
+    }
 }
 
 /// What a person is in a tenant.

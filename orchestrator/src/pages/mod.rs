@@ -20,6 +20,7 @@ mod overview;
 mod problems;
 mod profile;
 mod rows;
+mod sessions;
 mod sign_in;
 mod start;
 
@@ -48,6 +49,9 @@ pub fn router() -> Router<AppState> {
         .route(WORKER_PATH, get(assets::worker))
         .route("/app", get(start::app))
         .route("/app/me", get(profile::show))
+        .route("/app/me/sessions", get(sessions::list))
+        .route("/app/me/sessions/end", post(sessions::end))
+        .route("/app/me/sessions/end-others", post(sessions::end_others))
         .route("/app/{module}", get(start::module))
         .route("/app/t/{tenant}", get(overview::show))
         .route("/app/t/{tenant}/events", get(events::stream))

@@ -41,6 +41,7 @@ pub(super) async fn show(State(state): State<AppState>, visitor: Visitor) -> Pag
         mail: None,
         // Keycloak's account console.
         account_href: Some(format!("{}/account", state.issuer)),
+        sessions_href: "/app/me/sessions".to_owned(),
         memberships,
     };
     page(StatusCode::OK, &shown)

@@ -376,3 +376,68 @@ async fn a_rotation_of_keycloaks_keys_fails_no_sign_in() {
         assert_eq!(signed_in.await.unwrap(), "/app");
     }
 }
+
+#[tokio::test]
+async fn one_sees_and_ends_ones_own_sign_ins() {
+    let (app, _server) = with_redis().await;
+    let (mine, other, third) = (
+        signed_in(&app, "acme-ceo").await,
+        signed_in(&app, "acme-ceo").await,
+        signed_in(&app, "acme-ceo").await,
+    );
+    let stranger = signed_in(&app, "acme-agent").await;
+    let listening = stream(&app, &other).await;
+    let handles = async |browser: &Browser| -> Vec<String> {
+        let page = browser.get("/app/me/sessions").await;
+        assert_eq!(page.status, 200);
+        let html = String::from_utf8_lossy(&page.body).into_owned();
+        assert_eq!(html.matches("This one").count(), 1);
+        html.split("name=\"session\" value=\"").skip(1).map(|rest| rest[..16].to_owned()).collect()
+    };
+    let key_of = |browser: &Browser| {
+        let mut headers = axum::http::HeaderMap::new();
+        let cookie = format!("{COOKIE}={}", browser.cookie(COOKIE).unwrap());
+        headers.insert("cookie", cookie.parse().unwrap());
+        chancery::auth::session::Sessions::key_of(&headers).unwrap().handle()
+    };
+    let (first, second) = (key_of(&other), key_of(&third));
+    let mut listed = handles(&mine).await;
+    listed.sort();
+    let mut expected = [first.clone(), second.clone()];
+    expected.sort();
+    assert_eq!(listed, expected, "the others, each with a button");
+
+    // Nobody ends somebody else's, whatever they know of it.
+    let answer = stranger.post("/app/me/sessions/end", &[("session", &first)]).await;
+    assert_eq!(answer.header("location"), "/app/me/sessions?flash=session-over");
+    assert!(is_signed_in(&other).await);
+
+    let answer = mine.post("/app/me/sessions/end", &[("session", &first)]).await;
+    assert_eq!(answer.header("location"), "/app/me/sessions?flash=session-ended");
+    ends_at_once(listening).await;
+    assert!(!is_signed_in(&other).await);
+    assert!(is_signed_in(&third).await && is_signed_in(&mine).await);
+
+    let fourth = signed_in(&app, "acme-ceo").await;
+    let answer = mine.post("/app/me/sessions/end-others", &[]).await;
+    assert_eq!(answer.header("location"), "/app/me/sessions?flash=sessions-ended");
+    assert!(!is_signed_in(&third).await && !is_signed_in(&fourth).await);
+    assert!(is_signed_in(&mine).await && is_signed_in(&stranger).await);
+    assert_eq!(handles(&mine).await, [""; 0]);
+
+    // It is in the trail of the person's own tenant, and of nobody else's.
+    let personal = app.user("acme-ceo");
+    let trail =
+        app.ceo().get(&format!("/audit?tenantId={personal}&action=session.revoked")).await.expect(200);
+    let which: Vec<&str> = trail["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["resourceId"].as_str().unwrap())
+        .collect();
+    assert_eq!(which, ["others", first.as_str()]);
+    let of_stranger = app.user("acme-agent");
+    let trail =
+        app.agent().get(&format!("/audit?tenantId={of_stranger}&action=session.revoked")).await.expect(200);
+    assert_eq!(trail["items"], json!([]));
+}

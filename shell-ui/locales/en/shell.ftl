@@ -116,3 +116,7 @@ flash-consultation-cancelled = The consultation has been cancelled.
 flash-already-ended = This consultation has already ended.
 flash-already-cancelled = This consultation has been cancelled.
 flash-already-started = This consultation has already started. You can end it instead.
+flash-confirmed = Thank you, it is you. Please look at your decision once more, and send it.
+flash-session-ended = Signed out there.
+flash-sessions-ended = Signed out everywhere else.
+flash-session-over = That sign-in has already ended.

@@ -2,7 +2,7 @@
 
 use super::{
     ACME, DemoPage, DemoPerson, ENGINEERING, Membership, OWN, Problem, ProblemInShell, ProblemPage,
-    ProfilePage, Samples, SignInPage, TenantKind,
+    ProfilePage, Samples, SessionRow, SessionsPage, SignInPage, TenantKind,
 };
 
 impl Samples {
@@ -11,6 +11,7 @@ impl Samples {
             chrome: self.chrome(""),
             user_name: "acme-ceo".into(),
             mail: Some("clara.osei@example.org".into()),
+            sessions_href: "sessions.html".into(),
             account_href: Some("http://127.0.0.1:8081/realms/chancery/account".into()),
             memberships: vec![
                 Membership {
@@ -34,6 +35,24 @@ impl Samples {
                     roles: Vec::new(),
                     href: format!("/app/t/{ACME}"),
                 },
+            ],
+        }
+    }
+
+    pub(super) fn sessions(&self) -> SessionsPage {
+        let session = |handle: &str, browser: &str, started, used, is_this| SessionRow {
+            handle: handle.into(),
+            browser: browser.into(),
+            started: self.ago(started),
+            used: self.ago(used),
+            is_this,
+        };
+        SessionsPage {
+            chrome: self.chrome(""),
+            sessions: vec![
+                session("00", "Firefox on Linux", 180, 0, true),
+                session("01", "Safari on iPhone", 400, 12, false),
+                session("02", "", 25, 25, false),
             ],
         }
     }

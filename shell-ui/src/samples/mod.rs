@@ -13,14 +13,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::pages::{
     ApprovalPage, ApprovalsPage, AuditPage, ConsultationPage, ConsultationsPage, ConversationPage,
     ConversationsPage, CookieBlockedPage, Decision, DecisionForm, DemoPage, DemoPerson, EscalateForm,
-    Membership, NewApprovalPage, OverviewPage, Problem, ProblemInShell, ProblemPage, ProfilePage, SignInPage,
-    SignedOutPage,
+    Membership, NewApprovalPage, OverviewPage, Problem, ProblemInShell, ProblemPage, ProfilePage,
+    SessionsPage, SignInPage, SignedOutPage,
 };
 use crate::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AuditChange, AuditEntry, AuditFilter, Choice, Chrome,
     ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus, Fact,
     FieldErrors, Flash, HistoryEntry, HistoryKind, LinkTo, Live, ModuleLink, Priority, RenderError,
-    TenantKind, TenantLink, Time, Ui,
+    SessionRow, TenantKind, TenantLink, Time, Ui,
 };
 
 /// Markup that somebody wrote where text was asked for: it must come out as text.
@@ -95,6 +95,7 @@ impl Samples {
             ("audit-empty", self.audit_empty().render()?),
             ("audit-errors", self.audit_errors().render()?),
             ("profile", self.profile().render()?),
+            ("sessions", self.sessions().render()?),
             ("problem-in-shell", self.problem_in_shell().render()?),
             ("problem-404", self.problem(404).render()?),
             ("problem-500", self.problem(500).render()?),
