@@ -14,5 +14,6 @@ mod readings;
 mod realtime;
 mod rls;
 mod sessions;
+mod shell_attacks;
 mod step_up;
 mod tenancy;
