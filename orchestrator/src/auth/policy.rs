@@ -65,115 +65,179 @@ impl Role {
         }
     }
 
-    /// What this role may do.
+    /// What this role may do in its tenant.
     pub fn grants(self, permission: Permission) -> bool {
-        use Permission as P;
-        use Role as R;
-        match permission {
-            P::TenantRead | P::ConsultationJoin => true,
-            P::ConversationRead | P::ConsultationRead => {
-                matches!(self, R::Viewer | R::Agent | R::Manager | R::Approver | R::Owner)
-            }
-            P::ApprovalRead => {
-                matches!(self, R::Viewer | R::Agent | R::Manager | R::Approver | R::Owner | R::Auditor)
-            }
-            P::ApprovalRequest | P::ApprovalCancel | P::AuditAppend => {
-                matches!(self, R::Agent | R::Manager | R::Approver | R::Owner)
-            }
-            P::ApprovalDecide => matches!(self, R::Approver | R::Owner),
-            P::ConsultationHost => matches!(self, R::Manager | R::Approver | R::Owner),
-            P::AuditRead => matches!(self, R::Approver | R::Owner | R::Auditor),
-            P::TenantManage => matches!(self, R::Owner),
-        }
+        permission.row().roles.contains(&self)
     }
 }
 
-/// Something that one may or may not do in a tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Permission {
+/// A row of the catalogue.
+struct Row {
+    name: &'static str,
+    /// The roles that allow it in their tenant.
+    roles: &'static [Role],
+    /// Whether `platform-admin` allows it for the suite as a whole.
+    platform: bool,
+    /// Decisions are people's; entries from outside are machines'.
+    only: Option<PrincipalKind>,
+}
+
+const fn row(name: &'static str, roles: &'static [Role]) -> Row {
+    Row { name, roles, platform: false, only: None }
+}
+
+impl Row {
+    const fn and_platform(self) -> Self {
+        Self { platform: true, ..self }
+    }
+
+    const fn people_only(self) -> Self {
+        Self { only: Some(PrincipalKind::Person), ..self }
+    }
+
+    const fn machines_only(self) -> Self {
+        Self { only: Some(PrincipalKind::Service), ..self }
+    }
+}
+
+const EVERYBODY: &[Role] = &Role::ALL;
+const READERS: &[Role] = &[Role::Viewer, Role::Agent, Role::Manager, Role::Approver, Role::Owner];
+const READERS_AND_AUDITORS: &[Role] =
+    &[Role::Viewer, Role::Agent, Role::Manager, Role::Approver, Role::Owner, Role::Auditor];
+const WORKERS: &[Role] = &[Role::Agent, Role::Manager, Role::Approver, Role::Owner];
+const HOSTS: &[Role] = &[Role::Manager, Role::Approver, Role::Owner];
+const DECIDERS: &[Role] = &[Role::Approver, Role::Owner];
+const DECIDERS_AND_AUDITORS: &[Role] = &[Role::Approver, Role::Owner, Role::Auditor];
+const OWNERS: &[Role] = &[Role::Owner];
+const NO_ROLE: &[Role] = &[];
+
+macro_rules! catalogue {
+    ($($(#[$attribute:meta])* $variant:ident = $row:expr;)*) => {
+        /// Something that one may or may not do in a tenant, or for the suite as a whole. Names are stored (with events), so
+        /// they stay.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Permission {
+            $($(#[$attribute])* $variant,)*
+        }
+
+        impl Permission {
+            /// The whole catalogue.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            const fn row(self) -> Row {
+                match self {
+                    $(Self::$variant => $row,)*
+                }
+            }
+        }
+    };
+}
+
+catalogue! {
     /// See the tenant in the switcher.
-    TenantRead,
-    /// Change the tenant's settings, sources and modules.
-    TenantManage,
+    TenantRead = row("tenant.read", EVERYBODY);
+    /// Map the tenant to accounts, inboxes and rooms of the tools.
+    TenantManage = row("tenant.manage", OWNERS);
+    /// See who belongs to the tenant, with which roles.
+    MemberRead = row("member.read", WORKERS);
+    /// See the sessions of the tenant's members.
+    SessionRead = row("session.read", OWNERS);
+    /// End a member's session.
+    SessionEnd = row("session.end", OWNERS);
+    /// Read the tenant's settings.
+    SettingsRead = row("settings.read", OWNERS);
+    /// Change the tenant's settings.
+    SettingsWrite = row("settings.write", OWNERS);
+    /// Add, change and remove modules of the tenant's sidebar.
+    ModuleManage = row("module.manage", OWNERS);
     /// Read conversations.
-    ConversationRead,
+    ConversationRead = row("conversation.read", READERS);
+    /// Open a conversation in its tool, signed in there as oneself.
+    ConversationOpen = row("conversation.open", WORKERS).people_only();
     /// Read approvals.
-    ApprovalRead,
+    ApprovalRead = row("approval.read", READERS_AND_AUDITORS);
     /// Request an approval, escalate a conversation.
-    ApprovalRequest,
+    ApprovalRequest = row("approval.request", WORKERS);
     /// Cancel one's own pending approval.
-    ApprovalCancel,
+    ApprovalCancel = row("approval.cancel", WORKERS);
     /// Decide an approval of somebody else.
-    ApprovalDecide,
+    ApprovalDecide = row("approval.decide", DECIDERS).people_only();
+    /// Ask back on a pending approval, and answer.
+    ApprovalComment = row("approval.comment", WORKERS);
+    /// Name a deputy for a time of absence.
+    ApprovalDelegate = row("approval.delegate", DECIDERS).people_only();
     /// Read all consultations.
-    ConsultationRead,
+    ConsultationRead = row("consultation.read", READERS);
     /// Host a consultation.
-    ConsultationHost,
+    ConsultationHost = row("consultation.host", HOSTS).people_only();
     /// Join a consultation that one hosts or is invited to, and see it.
-    ConsultationJoin,
+    ConsultationJoin = row("consultation.join", EVERYBODY).people_only();
+    /// Invite somebody from outside to a consultation.
+    ConsultationGuestInvite = row("consultation.guest.invite", HOSTS).people_only();
+    /// Write notes of a consultation in which one takes part.
+    ConsultationNotesWrite = row("consultation.notes.write", EVERYBODY).people_only();
     /// Read the audit trail.
-    AuditRead,
+    AuditRead = row("audit.read", DECIDERS_AND_AUDITORS);
     /// Write an entry from outside (machines only).
-    AuditAppend,
+    AuditAppend = row("audit.append", WORKERS).machines_only();
+    /// See the sources of webhooks, their rates and failures.
+    WebhookSourceRead = row("webhook.source.read", OWNERS).and_platform();
+    /// Add, change and remove sources of webhooks, and rotate their secrets.
+    WebhookSourceManage = row("webhook.source.manage", OWNERS).and_platform();
+    /// See received webhooks, their attempts and effects.
+    WebhookEventRead = row("webhook.event.read", OWNERS).and_platform();
+    /// Process received webhooks again.
+    WebhookEventReplay = row("webhook.event.replay", OWNERS).and_platform();
+    /// Give up received webhooks, with a reason.
+    WebhookEventDiscard = row("webhook.event.discard", OWNERS).and_platform();
+    /// See the tenant's own endpoints for outgoing webhooks, and their deliveries.
+    WebhookEndpointRead = row("webhook.endpoint.read", OWNERS);
+    /// Add, change and remove those endpoints, and deliver again.
+    WebhookEndpointManage = row("webhook.endpoint.manage", OWNERS);
+    /// See the directory, drift, plans and their history.
+    SyncRead = row("sync.read", OWNERS).and_platform();
+    /// Make a plan.
+    SyncPlan = row("sync.plan", OWNERS).and_platform();
+    /// Apply a plan.
+    SyncApply = row("sync.apply", OWNERS).and_platform();
+    /// Let a plan go on that the brake holds.
+    SyncApprove = row("sync.approve", OWNERS).and_platform().people_only();
+    /// Repair drift, or accept it with a reason.
+    SyncDriftResolve = row("sync.drift.resolve", OWNERS).and_platform();
+    /// Say which of a tool's accounts is whose.
+    SyncLink = row("sync.link", NO_ROLE).and_platform();
+    /// See the queue's dead letters.
+    JobRead = row("job.read", NO_ROLE).and_platform();
+    /// Run a dead letter again.
+    JobRetry = row("job.retry", NO_ROLE).and_platform();
+    /// Give up a dead letter, with a reason.
+    JobDiscard = row("job.discard", NO_ROLE).and_platform();
+    /// See how the suite's servers are.
+    HealthRead = row("health.read", NO_ROLE).and_platform();
 }
 
 impl Permission {
-    /// The whole catalogue.
-    pub const ALL: [Self; 12] = [
-        Self::TenantRead,
-        Self::TenantManage,
-        Self::ConversationRead,
-        Self::ApprovalRead,
-        Self::ApprovalRequest,
-        Self::ApprovalCancel,
-        Self::ApprovalDecide,
-        Self::ConsultationRead,
-        Self::ConsultationHost,
-        Self::ConsultationJoin,
-        Self::AuditRead,
-        Self::AuditAppend,
-    ];
-
     /// The permission's name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::TenantRead => "tenant.read",
-            Self::TenantManage => "tenant.manage",
-            Self::ConversationRead => "conversation.read",
-            Self::ApprovalRead => "approval.read",
-            Self::ApprovalRequest => "approval.request",
-            Self::ApprovalCancel => "approval.cancel",
-            Self::ApprovalDecide => "approval.decide",
-            Self::ConsultationRead => "consultation.read",
-            Self::ConsultationHost => "consultation.host",
-            Self::ConsultationJoin => "consultation.join",
-            Self::AuditRead => "audit.read",
-            Self::AuditAppend => "audit.append",
-        }
+        self.row().name
     }
 
     /// The permission with this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|permission| permission.as_str() == name)
+        Self::ALL.iter().copied().find(|permission| permission.as_str() == name)
     }
 
-    /// Decisions are people's; entries from outside are machines'.
-    fn is_for(self, kind: PrincipalKind) -> bool {
-        match self {
-            Self::ApprovalDecide | Self::ConsultationHost | Self::ConsultationJoin => {
-                kind == PrincipalKind::Person
-            }
-            Self::AuditAppend => kind == PrincipalKind::Service,
-            _ => true,
-        }
+    /// Whether `platform-admin` allows it for the suite as a whole.
+    pub fn is_of_platform(self) -> bool {
+        self.row().platform
     }
 }
 
 /// What is acted on.
 #[derive(Debug, Clone, Copy)]
 pub struct Resource<'a> {
-    /// The tenant that it belongs to.
-    pub tenant: TenantId,
+    /// The tenant that it belongs to; none for what belongs to the suite as a whole.
+    pub tenant: Option<TenantId>,
     /// Who requested it, where that matters.
     pub requested_by: Option<UserId>,
     /// Who takes part in it, where that matters.
@@ -183,7 +247,12 @@ pub struct Resource<'a> {
 impl Resource<'_> {
     /// Something of a tenant of which nothing else matters.
     pub fn of(tenant: TenantId) -> Self {
-        Self { tenant, requested_by: None, involved: &[] }
+        Self { tenant: Some(tenant), requested_by: None, involved: &[] }
+    }
+
+    /// What belongs to the suite as a whole.
+    pub fn suite() -> Self {
+        Self { tenant: None, requested_by: None, involved: &[] }
     }
 }
 
@@ -194,7 +263,7 @@ pub enum Decision {
     Allowed,
     /// It isn't in the tenant at all: for it, nothing of the tenant exists.
     Stranger,
-    /// It is in the tenant, and none of its roles allows this.
+    /// It is in the tenant, and none of its roles allows this; or it doesn't run the suite.
     MissingPermission,
     /// It requested this itself, so that somebody else has to decide.
     OwnRequest,
@@ -211,10 +280,18 @@ impl Decision {
     }
 }
 
-/// May `actor` do this to that? Pure: it reads only what it is given.
+/// May `actor` do this to that? Pure: it reads only what it is given. Who runs the suite is a stranger in its tenants like
+/// anybody else.
 pub fn can(actor: &Principal, permission: Permission, resource: &Resource<'_>) -> Decision {
-    let Some(grant) = actor.grant(resource.tenant) else { return Decision::Stranger };
-    if !permission.is_for(actor.kind) || !grant.roles.iter().any(|role| role.grants(permission)) {
+    let row = permission.row();
+    let is_granted = match resource.tenant {
+        Some(tenant) => {
+            let Some(grant) = actor.grant(tenant) else { return Decision::Stranger };
+            row.roles.iter().any(|role| grant.roles.contains(role))
+        }
+        None => actor.platform_admin && row.platform,
+    };
+    if !is_granted || row.only.is_some_and(|kind| kind != actor.kind) {
         return Decision::MissingPermission;
     }
     match permission {
@@ -224,7 +301,11 @@ pub fn can(actor: &Principal, permission: Permission, resource: &Resource<'_>) -
         {
             Decision::NotOwnRequest
         }
-        Permission::ConsultationJoin if !resource.involved.contains(&actor.id) => Decision::NotInvolved,
+        Permission::ConsultationJoin | Permission::ConsultationNotesWrite
+            if !resource.involved.contains(&actor.id) =>
+        {
+            Decision::NotInvolved
+        }
         _ => Decision::Allowed,
     }
 }
@@ -259,35 +340,102 @@ mod tests {
         }
     }
 
-    /// The table of the design, a row for each permission: m(ember) v(iewer) a(gent) M(anager) A(pprover) o(wner) u(auditor).
+    /// The table of the design, a row for each permission: who is granted it, m(ember) v(iewer) a(gent) M(anager) A(pprover)
+    /// o(wner) u(auditor) in a tenant and P(latform) for the suite, and whether it is for p(eople), s(ervices) or both.
+    const TABLE: [(Permission, &str, &str); 40] = [
+        (Permission::TenantRead, "mvaMAou", "ps"),
+        (Permission::TenantManage, "o", "ps"),
+        (Permission::MemberRead, "aMAo", "ps"),
+        (Permission::SessionRead, "o", "ps"),
+        (Permission::SessionEnd, "o", "ps"),
+        (Permission::SettingsRead, "o", "ps"),
+        (Permission::SettingsWrite, "o", "ps"),
+        (Permission::ModuleManage, "o", "ps"),
+        (Permission::ConversationRead, "vaMAo", "ps"),
+        (Permission::ConversationOpen, "aMAo", "p"),
+        (Permission::ApprovalRead, "vaMAou", "ps"),
+        (Permission::ApprovalRequest, "aMAo", "ps"),
+        (Permission::ApprovalCancel, "aMAo", "ps"),
+        (Permission::ApprovalDecide, "Ao", "p"),
+        (Permission::ApprovalComment, "aMAo", "ps"),
+        (Permission::ApprovalDelegate, "Ao", "p"),
+        (Permission::ConsultationRead, "vaMAo", "ps"),
+        (Permission::ConsultationHost, "MAo", "p"),
+        (Permission::ConsultationJoin, "mvaMAou", "p"),
+        (Permission::ConsultationGuestInvite, "MAo", "p"),
+        (Permission::ConsultationNotesWrite, "mvaMAou", "p"),
+        (Permission::AuditRead, "Aou", "ps"),
+        (Permission::AuditAppend, "aMAo", "s"),
+        (Permission::WebhookSourceRead, "oP", "ps"),
+        (Permission::WebhookSourceManage, "oP", "ps"),
+        (Permission::WebhookEventRead, "oP", "ps"),
+        (Permission::WebhookEventReplay, "oP", "ps"),
+        (Permission::WebhookEventDiscard, "oP", "ps"),
+        (Permission::WebhookEndpointRead, "o", "ps"),
+        (Permission::WebhookEndpointManage, "o", "ps"),
+        (Permission::SyncRead, "oP", "ps"),
+        (Permission::SyncPlan, "oP", "ps"),
+        (Permission::SyncApply, "oP", "ps"),
+        (Permission::SyncApprove, "oP", "p"),
+        (Permission::SyncDriftResolve, "oP", "ps"),
+        (Permission::SyncLink, "P", "ps"),
+        (Permission::JobRead, "P", "ps"),
+        (Permission::JobRetry, "P", "ps"),
+        (Permission::JobDiscard, "P", "ps"),
+        (Permission::HealthRead, "P", "ps"),
+    ];
+    const KINDS: [(PrincipalKind, char); 2] = [(PrincipalKind::Person, 'p'), (PrincipalKind::Service, 's')];
+
     #[test]
-    fn each_role_may_do_what_the_table_says() {
-        let table = [
-            (Permission::TenantRead, "mvaMAou"),
-            (Permission::TenantManage, "o"),
-            (Permission::ConversationRead, "vaMAo"),
-            (Permission::ApprovalRead, "vaMAou"),
-            (Permission::ApprovalRequest, "aMAo"),
-            (Permission::ApprovalCancel, "aMAo"),
-            (Permission::ApprovalDecide, "Ao"),
-            (Permission::ConsultationRead, "vaMAo"),
-            (Permission::ConsultationHost, "MAo"),
-            (Permission::ConsultationJoin, "mvaMAou"),
-            (Permission::AuditRead, "Aou"),
-            (Permission::AuditAppend, "aMAo"),
-        ];
-        assert_eq!(table.len(), Permission::ALL.len());
-        for (permission, allowed) in table {
+    fn each_role_may_do_what_the_table_says_and_nothing_else() {
+        let permissions: Vec<_> = TABLE.iter().map(|(permission, ..)| *permission).collect();
+        assert_eq!(permissions, Permission::ALL);
+        // Nobody's request, and everybody takes part: what is left is the role and the kind.
+        let resource = Resource { involved: &[ME], ..Resource::of(TENANT) };
+        for (permission, allowed, kinds) in TABLE {
             for (role, letter) in Role::ALL.into_iter().zip("mvaMAou".chars()) {
                 assert_eq!(role.grants(permission), allowed.contains(letter), "{role:?} {permission:?}");
+                for (kind, kind_letter) in KINDS {
+                    let decision = can(&actor(kind, &[role]), permission, &resource);
+                    let expected = allowed.contains(letter) && kinds.contains(kind_letter);
+                    assert_eq!(decision.is_allowed(), expected, "{kind:?} {role:?} {permission:?}");
+                    assert!(expected || decision == Decision::MissingPermission, "{decision:?}");
+                }
             }
         }
     }
 
     #[test]
+    fn who_runs_the_suite_may_what_the_table_says_for_the_suite_and_nothing_in_a_tenant() {
+        let suite = Resource { involved: &[ME], ..Resource::suite() };
+        let tenant = Resource { involved: &[ME], ..Resource::of(TENANT) };
+        for (permission, allowed, kinds) in TABLE {
+            assert_eq!(permission.is_of_platform(), allowed.contains('P'), "{permission:?}");
+            for (kind, letter) in KINDS {
+                let admin = Principal { platform_admin: true, grants: Vec::new(), ..actor(kind, &[]) };
+                let expected = allowed.contains('P') && kinds.contains(letter);
+                assert_eq!(can(&admin, permission, &suite).is_allowed(), expected, "{kind:?} {permission:?}");
+                assert_eq!(can(&admin, permission, &tenant), Decision::Stranger, "{permission:?}");
+                // No role in a tenant reaches the suite.
+                let owner = actor(kind, &Role::ALL);
+                assert_eq!(can(&owner, permission, &suite), Decision::MissingPermission, "{permission:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn roles_add_up() {
+        let me = actor(PrincipalKind::Person, &[Role::Auditor, Role::Agent]);
+        for permission in [Permission::AuditRead, Permission::ApprovalRequest] {
+            assert_eq!(can(&me, permission, &Resource::of(TENANT)), Decision::Allowed);
+        }
+        assert_eq!(can(&me, Permission::ApprovalDecide, &Resource::of(TENANT)), Decision::MissingPermission);
+    }
+
+    #[test]
     fn a_stranger_may_nothing() {
         let me = actor(PrincipalKind::Person, &Role::ALL);
-        for permission in Permission::ALL {
+        for permission in Permission::ALL.iter().copied() {
             assert_eq!(can(&me, permission, &Resource::of(TenantId(Uuid::from_u128(9)))), Decision::Stranger);
         }
     }
@@ -304,11 +452,13 @@ mod tests {
     }
 
     #[test]
-    fn only_who_takes_part_joins() {
+    fn only_who_takes_part_joins_and_writes_notes() {
         let me = actor(PrincipalKind::Person, &[Role::Member]);
-        assert_eq!(can(&me, Permission::ConsultationJoin, &Resource::of(TENANT)), Decision::NotInvolved);
         let invited = Resource { involved: &[OTHER, ME], ..Resource::of(TENANT) };
-        assert_eq!(can(&me, Permission::ConsultationJoin, &invited), Decision::Allowed);
+        for permission in [Permission::ConsultationJoin, Permission::ConsultationNotesWrite] {
+            assert_eq!(can(&me, permission, &Resource::of(TENANT)), Decision::NotInvolved);
+            assert_eq!(can(&me, permission, &invited), Decision::Allowed);
+        }
     }
 
     #[test]
@@ -328,8 +478,9 @@ mod tests {
         assert!(Role::ALL.into_iter().all(|role| Role::from_name(role.as_str()) == Some(role)));
         assert!(
             Permission::ALL
-                .into_iter()
-                .all(|permission| Permission::from_name(permission.as_str()) == Some(permission))
+                .iter()
+                .all(|permission| Permission::from_name(permission.as_str()) == Some(*permission))
         );
+        assert_eq!(Permission::from_name("approval.decided"), None);
     }
 }
