@@ -48,7 +48,7 @@ impl Caller {
 
     /// For how long the access token is still good; without end where there is a session instead.
     pub fn valid_for(&self, now: DateTime<Utc>) -> Option<Duration> {
-        let left = self.expires_at? + bearer::SKEW_SECONDS - now.timestamp();
+        let left = self.expires_at?.saturating_add(bearer::SKEW_SECONDS).saturating_sub(now.timestamp());
         Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
     }
 

@@ -6,13 +6,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
 use super::{
-    bearer::{ALGORITHMS, SKEW_SECONDS, TokenError, verify_signature},
+    bearer::{SKEW_SECONDS, TokenError, open, read_header},
     keys::Keys,
 };
 
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
-/// A token larger than this is refused unread.
-const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// A token that was issued longer ago is refused, whatever it says of its end.
 const FRESH: TimeDelta = TimeDelta::minutes(5);
 
@@ -40,22 +38,16 @@ pub(super) async fn verify(
     now: DateTime<Utc>,
     token: &str,
 ) -> Result<LogoutToken, TokenError> {
-    if token.len() > MAX_TOKEN_BYTES {
-        return Err(TokenError::Refused("too long"));
-    }
-    let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Refused("no JWT"))?;
-    if !ALGORITHMS.contains(&header.alg) {
-        return Err(TokenError::Refused("algorithm"));
-    }
-    // Keycloak before 26 says JWT.
-    let is_typed = |typ: &str| typ.eq_ignore_ascii_case("logout+jwt") || typ.eq_ignore_ascii_case("JWT");
-    if !header.typ.as_deref().is_some_and(is_typed) {
-        return Err(TokenError::Refused("header type"));
-    }
-    let key_id = header.kid.as_deref().ok_or(TokenError::Refused("no key id"))?;
-    let provider = keys.provider_with(key_id).await.map_err(TokenError::Unavailable)?;
-    let claims: Map<String, Value> = verify_signature(&provider, header.alg, key_id, token)?;
+    let (algorithm, key_id) = read_header(token, is_logout_type).map_err(TokenError::Refused)?;
+    let provider = keys.provider_with(&key_id).await.map_err(TokenError::Unavailable)?;
+    let key = provider.key(&key_id).ok_or(TokenError::Refused("unknown key"))?;
+    let claims: Map<String, Value> = open(key, algorithm, token).map_err(TokenError::Refused)?;
     check(&claims, issuer, client_id, now).map_err(TokenError::Refused)
+}
+
+/// Keycloak before 26 says JWT.
+fn is_logout_type(typ: Option<&str>) -> bool {
+    typ.is_some_and(|typ| typ.eq_ignore_ascii_case("logout+jwt") || typ.eq_ignore_ascii_case("JWT"))
 }
 
 fn check(

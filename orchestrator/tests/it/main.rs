@@ -17,3 +17,4 @@ mod sessions;
 mod shell_attacks;
 mod step_up;
 mod tenancy;
+mod tokens;

@@ -536,6 +536,15 @@ impl FakeKeycloak {
         self.keys().sign("logout+jwt", &overridden(claims, overrides), signature)
     }
 
+    /// A token of exactly this header and these claims, signed by RS256 with the realm's active key whatever they say: for what
+    /// Keycloak itself would never make.
+    ///
+    /// # Errors
+    /// See [`FakeError`].
+    pub fn sign_as_it_is(&self, header: &str, claims: &str) -> Result<String, FakeError> {
+        self.keys().sign_as_it_is(header, claims)
+    }
+
     /// Ends all sessions of a user, as an administrator does (`POST …/users/{id}/logout`), and sends logout tokens to
     /// the clients that want them.
     ///
