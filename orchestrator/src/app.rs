@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use crate::{
     approvals,
     auth::{
+        Refusals,
         keys::Keys,
         oidc::OpenIdClient,
         session::{Sessions, StorageError},
@@ -75,6 +76,8 @@ pub struct App {
     pub sessions: Sessions,
     /// The mirror of Keycloak.
     pub directory: Directory,
+    /// Where it is recorded who named a tenant of others.
+    pub refusals: Refusals,
     /// The tenants' event streams.
     pub hub: Hub,
     /// The tools.
@@ -152,6 +155,7 @@ impl AppState {
         let keycloak = Arc::new(KeycloakAdmin::new(settings, Arc::clone(&clock))?);
         let directory =
             Directory::new(database.clone(), keycloak, config.keycloak.audience.clone(), Arc::clone(&clock));
+        let refusals = Refusals::start(database.clone(), Arc::clone(&clock), &lifecycle);
         let hub = Hub::start(database.clone(), lifecycle.soft.clone());
         let sessions = Sessions::new(
             &config.session,
@@ -173,6 +177,7 @@ impl AppState {
             openid,
             sessions,
             directory,
+            refusals,
             hub,
             tools,
             ui,

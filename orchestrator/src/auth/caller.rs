@@ -10,6 +10,7 @@ use super::{
     bearer::{self, TokenError},
     policy::{Decision, Permission},
     principal::{Principal, PrincipalError, PrincipalSource as _},
+    refusals::Refusals,
     step_up::Authentication,
 };
 use crate::{app::AppState, http::Problem, ids::TenantId};
@@ -21,6 +22,8 @@ pub struct Caller {
     /// When the proof of who calls ends, in seconds since 1970.
     expires_at: Option<i64>,
     authentication: Authentication,
+    /// Where it is noted that a tenant of others was named; none for pages, which note it themselves.
+    refusals: Option<Refusals>,
 }
 
 impl Deref for Caller {
@@ -33,7 +36,7 @@ impl Deref for Caller {
 
 impl Caller {
     pub(super) fn new(principal: Arc<Principal>, authentication: Authentication) -> Self {
-        Self { principal, expires_at: None, authentication }
+        Self { principal, expires_at: None, authentication, refusals: None }
     }
 
     /// How and when they proved who they are.
@@ -55,9 +58,15 @@ impl Caller {
     /// The tenant that a request names by UUID or path.
     ///
     /// # Errors
-    /// 404 where it is unknown or the caller isn't in it: the same answer for both.
+    /// 404 where it is unknown or the caller isn't in it: the same answer for both, and the same record.
     pub fn named_tenant(&self, named: &str) -> Result<TenantId, Problem> {
-        self.principal.tenant(named).map(|tenant| tenant.id).ok_or_else(Problem::not_found)
+        if let Some(tenant) = self.principal.tenant(named) {
+            return Ok(tenant.id);
+        }
+        if let Some(refusals) = &self.refusals {
+            refusals.note(&self.principal, named);
+        }
+        Err(Problem::not_found())
     }
 
     /// The tenants that a list reads: the named one, or all in which the caller may.
@@ -119,6 +128,7 @@ impl FromRequestParts<AppState> for Caller {
                 principal,
                 expires_at: Some(claims.expires_at()),
                 authentication: claims.authentication(),
+                refusals: Some(state.refusals.clone()),
             }),
             Err(PrincipalError::Unknown) => Err(Problem::unauthorised()),
             Err(error @ PrincipalError::Unavailable(_)) => Err(Problem::unavailable(&error)),

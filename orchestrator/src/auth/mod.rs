@@ -3,6 +3,7 @@
 //! - [`policy`]: roles, permissions and [`can`], the one question.
 //! - [`principal`]: somebody or something that has proven who it is.
 //! - [`bearer`]: access tokens on the API; [`Caller`] is the extractor.
+//! - [`Refusals`]: who named a tenant of others.
 //! - [`oidc`]: sign-in with Keycloak; [`session`]: what a browser has afterwards; [`Visitor`] is the extractor.
 
 pub mod bearer;
@@ -14,6 +15,7 @@ pub mod oidc;
 pub mod policy;
 pub mod principal;
 mod refresh;
+mod refusals;
 pub mod routes;
 pub mod session;
 pub mod step_up;
@@ -24,4 +26,5 @@ pub use policy::{Decision, Permission, Resource, Role, can};
 pub use principal::{
     Grant, Principal, PrincipalError, PrincipalKind, PrincipalSource, TenantKind, TenantRef,
 };
+pub use refusals::Refusals;
 pub use visitor::Visitor;

@@ -92,6 +92,7 @@ impl Problem {
 
     /// 404: unknown, or a stranger's. Both are the same.
     pub fn not_found() -> Self {
+        metrics::counter!("chancery_not_found_total").increment(1);
         Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such thing here")
     }
 

@@ -192,10 +192,13 @@ fn shown(
     };
     let has_page =
         !path.is_empty() && place.may(permission) && uuid::Uuid::parse_str(&entry.resource_id).is_ok();
-    let title = if matches!(entry.resource.as_str(), "membership" | "principal") {
-        entry.resource_id.parse().ok().and_then(|user: UserId| names.get(&user)).cloned()
-    } else {
-        titles.get(&(kind, entry.resource_id.clone())).cloned()
+    let title = match (entry.resource.as_str(), entry.action.as_str()) {
+        ("membership" | "principal", _) => {
+            entry.resource_id.parse().ok().and_then(|user: UserId| names.get(&user)).cloned()
+        }
+        // What somebody named, which needn't be anything.
+        ("tenant", "tenant.access_refused") => Some(entry.resource_id.clone()),
+        _ => titles.get(&(kind, entry.resource_id.clone())).cloned(),
     };
     shell_ui::AuditEntry {
         id: entry.id.to_string(),

@@ -40,12 +40,13 @@ impl FromRequestParts<AppState> for Place {
         let parameters = RawPathParams::from_request_parts(parts, state)
             .await
             .map_err(|_| Problem::not_found().into_response())?;
-        let named = parameters
-            .iter()
-            .find(|(name, _)| *name == "tenant")
-            .and_then(|(_, value)| value.parse::<TenantId>().ok());
-        let tenant = named.and_then(|id| visitor.grant(id)).map(|grant| grant.tenant.clone());
-        let tenant = tenant.ok_or_else(|| Problem::not_found().into_response())?;
+        let named = parameters.iter().find(|(name, _)| *name == "tenant").map_or("", |(_, value)| value);
+        let id = named.parse::<TenantId>().ok();
+        let Some(grant) = id.and_then(|id| visitor.grant(id)) else {
+            state.refusals.note(&visitor.principal(), named);
+            return Err(Problem::not_found().into_response());
+        };
+        let tenant = grant.tenant.clone();
         Ok(Self { visitor, tenant })
     }
 }

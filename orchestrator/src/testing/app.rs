@@ -211,6 +211,7 @@ impl TestApp {
 
     /// The number of rows of every table: what a refused request must not change.
     pub async fn row_counts(&self) -> Vec<(String, i64)> {
+        self.state.refusals.settled().await;
         let tables = sqlx::query("SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1")
             .fetch_all(&self.superuser)
             .await

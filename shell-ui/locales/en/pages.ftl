@@ -253,6 +253,7 @@ audit-membership-added = gave a role to
 audit-membership-removed = took a role from
 audit-webhook-source-registered = registered a webhook source:
 audit-conversation-escalation-refused = refused to escalate
+audit-tenant-access-refused = was not let into
 field-status = Status
 field-title = Title
 field-description = Description
