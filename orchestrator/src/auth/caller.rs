@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::{
     bearer::{self, TokenError},
     policy::{Decision, Permission},
-    principal::{Principal, PrincipalError, PrincipalSource as _},
+    principal::{Principal, PrincipalError},
     refusals::Refusals,
     step_up::Authentication,
 };
@@ -123,7 +123,7 @@ impl FromRequestParts<AppState> for Caller {
             }
             error @ TokenError::Unavailable(_) => Problem::unavailable(&error),
         })?;
-        match state.directory.principal(claims.sub).await {
+        match state.directory.principal_claiming(claims.sub, &claims.groups).await {
             Ok(principal) => Ok(Self {
                 principal,
                 expires_at: Some(claims.expires_at()),

@@ -5,10 +5,12 @@
 //!
 //! - `tree`: Keycloak's groups as tenants and roles;
 //! - `refresh`: from a reading to the mirror, an older one never over a newer one;
+//! - `claims`: groups that a token tells of, looked up at once;
 //! - `changes`: what is written, each with its entry in the trail;
 //! - `reconcile`: the periodical comparison, by one replica at a time.
 
 mod changes;
+mod claims;
 mod reconcile;
 mod refresh;
 mod store;
@@ -39,6 +41,8 @@ const REMEMBERED: Duration = Duration::from_secs(5);
 /// A user that is active is compared with Keycloak after this time.
 const FRESH: TimeDelta = TimeDelta::seconds(40);
 const REFRESH_APART: Duration = Duration::from_secs(10);
+/// What a token says of groups is held against the mirror once in this time.
+const CLAIMS_APART: Duration = Duration::from_secs(30);
 
 /// Why the mirror can't be renewed.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +76,8 @@ pub struct Directory {
     remembered: Cache<UserId, Arc<Principal>>,
     /// Who is being compared with Keycloak, or was just now.
     refreshing: Cache<UserId, ()>,
+    /// What tokens have said of groups just now: the user, and the claim's hash.
+    claims: Cache<(UserId, u64), ()>,
 }
 
 impl std::fmt::Debug for Directory {
@@ -90,7 +96,8 @@ impl Directory {
     ) -> Self {
         let remembered = Cache::builder().max_capacity(50_000).time_to_live(REMEMBERED).build();
         let refreshing = Cache::builder().max_capacity(50_000).time_to_live(REFRESH_APART).build();
-        Self { database, keycloak, api_client, clock, remembered, refreshing }
+        let claims = Cache::builder().max_capacity(50_000).time_to_live(CLAIMS_APART).build();
+        Self { database, keycloak, api_client, clock, remembered, refreshing, claims }
     }
 
     /// Reads a user, its groups and its platform roles from Keycloak, and renews the mirror of it and of the tenants that

@@ -175,7 +175,7 @@ async fn keycloak_being_down_takes_nobodys_access_away() {
 }
 
 /// The directory of a process that can't reach Keycloak.
-async fn stop_keycloak(app: &TestApp) -> chancery::directory::Directory {
+pub async fn stop_keycloak(app: &TestApp) -> chancery::directory::Directory {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nowhere = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);

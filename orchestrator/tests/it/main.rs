@@ -5,6 +5,7 @@
 mod approvals;
 mod audit;
 mod bad_input;
+mod claims;
 mod consultations;
 mod directory;
 mod entries;
