@@ -34,6 +34,20 @@ impl Chrome {
         self.ui.t(name)
     }
 
+    /// The tenants that the switcher's menu holds. Who has more finds the others on a page of their own.
+    pub(crate) fn menu(&self) -> &[TenantLink] {
+        self.tenants.get(..MENU).unwrap_or(&self.tenants)
+    }
+
+    /// Whether the person has more tenants than the menu holds.
+    pub(crate) fn menu_is_cut(&self) -> bool {
+        self.tenants.len() > MENU
+    }
+
+    pub(crate) fn tenant_count(&self) -> u64 {
+        self.tenants.len() as u64
+    }
+
     /// How many things wait for this person: shown in the page's title.
     pub fn waiting(&self) -> u64 {
         self.modules.iter().map(|module| module.badge).sum()
@@ -55,6 +69,9 @@ impl Chrome {
         initials(&self.user_name)
     }
 }
+
+/// A longer menu is slower to read than a search, and makes every page heavier.
+const MENU: usize = 20;
 
 /// Event types that are told in words, with their dot as a dash: the script looks for `data-on-…`, where a dot would need escaping.
 /// `conversation-updated` comes with every message and refreshes pages without a word.

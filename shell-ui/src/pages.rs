@@ -361,6 +361,20 @@ impl SessionsPage {
     }
 }
 
+/// All tenants of a person, or those that a search finds.
+#[derive(Debug, Clone, Template)]
+#[template(path = "tenants.html")]
+pub struct TenantsPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// How many there are in all.
+    pub all: u64,
+    /// What is searched for; empty: nothing.
+    pub search: String,
+    /// Those found, with this person's roles there.
+    pub tenants: Vec<Membership>,
+}
+
 /// What a person is in a tenant.
 #[derive(Debug, Clone)]
 pub struct Membership {

@@ -134,6 +134,21 @@ fn who_may_not_decide_gets_the_reason_and_no_buttons() {
 }
 
 #[test]
+fn a_menu_of_many_tenants_is_cut_and_leads_to_all_of_them() {
+    let pages: BTreeMap<_, _> = pages().into_iter().collect();
+    let menu = |name: &str| {
+        let menu = pages[name].split("<nav class=\"panel\"").nth(1).expect("the switcher's menu");
+        menu.split("</nav>").next().expect("its end").to_owned()
+    };
+    assert_eq!(menu("tenants").matches("<li>").count(), 21);
+    assert!(
+        menu("tenants").contains("href=\"/app/tenants\"") && menu("tenants").contains("All 201 workspaces")
+    );
+    assert_eq!(menu("profile").matches("<li>").count(), 3);
+    assert!(!menu("profile").contains("/app/tenants"));
+}
+
+#[test]
 fn a_fixed_theme_is_on_the_root() {
     let page = |theme| samples::all(&Ui::new("").with_theme(theme)).expect("renders").remove(0).1;
     assert!(page(Theme::Dark).contains("data-theme=\"dark\""));

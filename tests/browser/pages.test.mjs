@@ -108,6 +108,11 @@ gallery("the pages of a tenant without anything are in order", async (stage, loo
   await page.goto(`${tenantBase(page)}/no-such-page`);
   await see(page.getByRole("heading", { name: "There is nothing here" }));
   await looked(page, "404 for somebody signed in");
+  for (const [query, name] of [["", "all tenants"], ["?q=globex", "tenants found"], ["?q=none+like+that", "tenants, none like that"]]) {
+    await page.goto(`${outsider.origin}/app/tenants${query}`);
+    await see(page.getByRole("heading", { name: "Your workspaces" }));
+    await looked(page, name);
+  }
 });
 
 gallery("the agent's pages are in order", async (stage, looked) => {

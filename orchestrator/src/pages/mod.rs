@@ -23,6 +23,7 @@ mod rows;
 mod sessions;
 mod sign_in;
 mod start;
+mod tenants;
 
 use axum::{
     Router,
@@ -52,6 +53,7 @@ pub fn router() -> Router<AppState> {
         .route("/app/me/sessions", get(sessions::list))
         .route("/app/me/sessions/end", post(sessions::end))
         .route("/app/me/sessions/end-others", post(sessions::end_others))
+        .route("/app/tenants", get(tenants::list))
         .route("/app/{module}", get(start::module))
         .route("/app/t/{tenant}", get(overview::show))
         .route("/app/t/{tenant}/events", get(events::stream))

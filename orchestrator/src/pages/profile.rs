@@ -1,16 +1,13 @@
 use axum::{extract::State, http::StatusCode};
-use shell_ui::pages::{Membership, ProfilePage};
+use shell_ui::pages::ProfilePage;
 
 use super::{
     PageResult,
-    chrome::{Place, base, home, kind},
+    chrome::{Place, home},
     page,
+    tenants::membership,
 };
-use crate::{
-    app::AppState,
-    auth::{TenantKind, Visitor},
-    http::Problem,
-};
+use crate::{app::AppState, auth::Visitor, http::Problem};
 
 /// The visitor's own page: who they are, and where they belong.
 pub(super) async fn show(State(state): State<AppState>, visitor: Visitor) -> PageResult {
@@ -18,22 +15,7 @@ pub(super) async fn show(State(state): State<AppState>, visitor: Visitor) -> Pag
     let place = Place { visitor, tenant };
     let mut tx = place.begin(&state).await?;
     let chrome = place.chrome(&state, &mut tx, "", None).await?;
-    let memberships = place
-        .visitor
-        .grants
-        .iter()
-        .map(|grant| Membership {
-            name: grant.tenant.name.clone(),
-            kind: kind(grant.tenant.kind),
-            path: if grant.tenant.kind == TenantKind::Individual {
-                String::new()
-            } else {
-                grant.tenant.path.clone()
-            },
-            roles: grant.roles.iter().map(|role| role.as_str().to_owned()).collect(),
-            href: base(grant.tenant.id),
-        })
-        .collect();
+    let memberships = place.visitor.grants.iter().map(membership).collect();
     let shown = ProfilePage {
         chrome,
         user_name: place.visitor.username.clone(),

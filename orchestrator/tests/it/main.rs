@@ -19,5 +19,6 @@ mod sessions;
 mod shell;
 mod shell_attacks;
 mod step_up;
+mod switcher;
 mod tenancy;
 mod tokens;

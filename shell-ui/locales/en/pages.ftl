@@ -290,6 +290,17 @@ field-role = Role
 field-userId = Person
 field-groupId = Group
 
+# All workspaces.
+tenants-title = Your workspaces
+tenants-lede = { $count ->
+    [one] You belong to one workspace.
+   *[other] You belong to { $count } workspaces.
+}
+tenants-search = Name
+tenants-find = Find
+tenants-none = No workspace matches
+tenants-none-detail = Try fewer or other words.
+
 # Profile.
 profile-title = Your profile
 profile-user-name = User name

@@ -15,6 +15,10 @@ sign-out = Sign out
 sign-in = Sign in
 switch-tenant = Switch workspace
 current-tenant = Current workspace
+switcher-all = { $count ->
+    [one] Your { $count } workspace
+   *[other] All { $count } workspaces
+}
 tenant-kind-personal = Personal
 tenant-kind-team = Team
 tenant-kind-organization = Organization

@@ -2,7 +2,7 @@
 
 use super::{
     ACME, DemoPage, DemoPerson, ENGINEERING, Membership, OWN, Problem, ProblemInShell, ProblemPage,
-    ProfilePage, Samples, SessionRow, SessionsPage, SignInPage, TenantKind,
+    ProfilePage, Samples, SessionRow, SessionsPage, SignInPage, TenantKind, TenantLink, TenantsPage,
 };
 
 impl Samples {
@@ -13,29 +13,25 @@ impl Samples {
             mail: Some("clara.osei@example.org".into()),
             sessions_href: "sessions.html".into(),
             account_href: Some("http://127.0.0.1:8081/realms/chancery/account".into()),
-            memberships: vec![
-                Membership {
-                    name: "Personal".into(),
-                    kind: TenantKind::Personal,
-                    path: String::new(),
-                    roles: vec!["owner".into()],
-                    href: format!("/app/t/{OWN}"),
-                },
-                Membership {
-                    name: "Engineering".into(),
-                    kind: TenantKind::Team,
-                    path: "/teams/engineering".into(),
-                    roles: vec!["member".into(), "approver".into(), "night-watch".into()],
-                    href: format!("/app/t/{ENGINEERING}"),
-                },
-                Membership {
-                    name: "Acme Corp".into(),
-                    kind: TenantKind::Organization,
-                    path: "/organizations/acme-corp".into(),
-                    roles: Vec::new(),
-                    href: format!("/app/t/{ACME}"),
-                },
-            ],
+            memberships: memberships(),
+        }
+    }
+
+    /// Somebody with more tenants than the switcher's menu holds.
+    pub(super) fn tenants(&self, search: &str) -> TenantsPage {
+        let mut chrome = self.chrome("");
+        let customer = |number| TenantLink {
+            id: format!("{OWN}-{number}"),
+            name: format!("Customer {number}"),
+            kind: TenantKind::Organization,
+            href: format!("/app/t/{OWN}-{number}"),
+        };
+        chrome.tenants.extend((1..=198).map(customer));
+        TenantsPage {
+            all: chrome.tenants.len() as u64,
+            chrome,
+            search: search.into(),
+            tenants: if search.is_empty() { memberships() } else { Vec::new() },
         }
     }
 
@@ -139,4 +135,30 @@ impl Samples {
             keycloak_href: Some("http://127.0.0.1:8081/".into()),
         }
     }
+}
+
+fn memberships() -> Vec<Membership> {
+    vec![
+        Membership {
+            name: "Personal".into(),
+            kind: TenantKind::Personal,
+            path: String::new(),
+            roles: vec!["owner".into()],
+            href: format!("/app/t/{OWN}"),
+        },
+        Membership {
+            name: "Engineering".into(),
+            kind: TenantKind::Team,
+            path: "/teams/engineering".into(),
+            roles: vec!["member".into(), "approver".into(), "night-watch".into()],
+            href: format!("/app/t/{ENGINEERING}"),
+        },
+        Membership {
+            name: "Acme Corp".into(),
+            kind: TenantKind::Organization,
+            path: "/organizations/acme-corp".into(),
+            roles: Vec::new(),
+            href: format!("/app/t/{ACME}"),
+        },
+    ]
 }

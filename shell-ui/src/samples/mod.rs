@@ -14,7 +14,7 @@ use crate::pages::{
     ApprovalPage, ApprovalsPage, AuditPage, ConsultationPage, ConsultationsPage, ConversationPage,
     ConversationsPage, CookieBlockedPage, Decision, DecisionForm, DemoPage, DemoPerson, EscalateForm,
     Membership, NewApprovalPage, OverviewPage, Problem, ProblemInShell, ProblemPage, ProfilePage,
-    SessionsPage, SignInPage, SignedOutPage,
+    SessionsPage, SignInPage, SignedOutPage, TenantsPage,
 };
 use crate::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AuditChange, AuditEntry, AuditFilter, Choice, Chrome,
@@ -96,6 +96,8 @@ impl Samples {
             ("audit-errors", self.audit_errors().render()?),
             ("profile", self.profile().render()?),
             ("sessions", self.sessions().render()?),
+            ("tenants", self.tenants("").render()?),
+            ("tenants-none", self.tenants("<b>none</b>").render()?),
             ("problem-in-shell", self.problem_in_shell().render()?),
             ("problem-404", self.problem(404).render()?),
             ("problem-500", self.problem(500).render()?),
