@@ -1,8 +1,8 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    http::{HeaderMap, StatusCode},
+    response::Response,
 };
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -20,7 +20,7 @@ use crate::{
     auth::{Caller, Permission, Resource, can, step_up::Proof},
     http::{
         Problem, ProblemResult,
-        etag::{IfMatch, etag},
+        etag::{IfMatch, created, tagged},
         extract::{ApiJson, ApiPath, ApiQuery, check_time},
         idempotency::{Claim, Idempotency},
         page::{Page, read_cursor, read_limit},
@@ -161,18 +161,6 @@ fn check_source(source: &Source, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// An approval with its tag.
-fn shown(status: StatusCode, approval: Approval) -> Response {
-    let tag = etag(approval.version);
-    let location = (status == StatusCode::CREATED).then(|| format!("/api/v1/approvals/{}", approval.id));
-    let mut response = (status, Json(approval)).into_response();
-    response.headers_mut().insert(header::ETAG, tag);
-    if let Some(location) = location.and_then(|location| HeaderValue::from_str(&location).ok()) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
-}
-
 /// Requests an approval.
 #[utoipa::path(
     post, path = "/approvals", operation_id = "createApproval", tag = "approvals", request_body = CreateApproval, security(("bearer" = [])),
@@ -197,7 +185,9 @@ async fn create(
     };
     let new = check(value, tx.now())?;
     let approval = service::request(&mut tx, tenant, new).await.map_err(problem)?;
-    let response = claimed.store(&mut tx, shown(StatusCode::CREATED, approval)).await?;
+    let location = format!("/api/v1/approvals/{}", approval.id);
+    let response = created(&location, approval.version, approval);
+    let response = claimed.store(&mut tx, response).await?;
     tx.commit().await?;
     Ok(response)
 }
@@ -255,7 +245,7 @@ async fn show(
 ) -> ProblemResult<Response> {
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     let approval = service::find(&mut tx, id).await.map_err(problem)?;
-    Ok(shown(StatusCode::OK, approval))
+    Ok(tagged(approval.version, approval))
 }
 
 /// What is to become of an approval.
@@ -316,5 +306,5 @@ async fn update(
     };
     let approval = decided.map_err(problem)?;
     tx.commit().await?;
-    Ok(shown(StatusCode::OK, approval))
+    Ok(tagged(approval.version, approval))
 }

@@ -15,9 +15,10 @@ use super::{
 use crate::{
     app::AppState,
     auth::{Caller, Permission, Resource, can},
+    db::TenantTx,
     http::{
         Problem, ProblemResult,
-        etag::{IfMatch, etag},
+        etag::{IfMatch, created, tagged},
         extract::{ApiJson, ApiPath, ApiQuery, check_time},
         idempotency::{Claim, Idempotency},
         page::{Page, read_cursor, read_limit},
@@ -79,18 +80,6 @@ pub fn problem(error: ConsultationError) -> Problem {
         ConsultationError::Token(error) => Problem::internal(&error),
         ConsultationError::Database(error) => error.into(),
     }
-}
-
-fn shown(status: StatusCode, consultation: Consultation) -> Response {
-    let tag = etag(consultation.version);
-    let location =
-        (status == StatusCode::CREATED).then(|| format!("/api/v1/consultations/{}", consultation.id));
-    let mut response = (status, Json(consultation)).into_response();
-    response.headers_mut().insert(header::ETAG, tag);
-    if let Some(location) = location.and_then(|location| HeaderValue::from_str(&location).ok()) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
 }
 
 /// What a consultation is asked for with.
@@ -155,7 +144,9 @@ async fn create(
         scheduled_at: value.scheduled_at,
     };
     let consultation = service::create(&mut tx, tenant, new).await.map_err(problem)?;
-    let response = claimed.store(&mut tx, shown(StatusCode::CREATED, consultation)).await?;
+    let location = format!("/api/v1/consultations/{}", consultation.id);
+    let response = created(&location, consultation.version, consultation);
+    let response = claimed.store(&mut tx, response).await?;
     tx.commit().await?;
     Ok(response)
 }
@@ -206,7 +197,21 @@ async fn show(
 ) -> ProblemResult<Response> {
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     let consultation = service::find(&mut tx, id).await.map_err(problem)?;
-    Ok(shown(StatusCode::OK, consultation))
+    Ok(tagged(consultation.version, consultation))
+}
+
+/// What starting and ending have in common: a command on the version that was read, and what became of it.
+async fn change(
+    state: &AppState,
+    caller: &Caller,
+    headers: &HeaderMap,
+    command: impl AsyncFnOnce(&mut TenantTx, &IfMatch) -> Result<Consultation, ConsultationError>,
+) -> ProblemResult<Response> {
+    let if_match = IfMatch::from_headers(headers)?;
+    let mut tx = state.database.tenant_tx(caller.principal()).await?;
+    let consultation = command(&mut tx, &if_match).await.map_err(problem)?;
+    tx.commit().await?;
+    Ok(tagged(consultation.version, consultation))
 }
 
 /// Starts a consultation, as its host. Starting twice is the same start.
@@ -224,11 +229,7 @@ async fn start(
     ApiPath(id): ApiPath<ConsultationId>,
     headers: HeaderMap,
 ) -> ProblemResult<Response> {
-    let if_match = IfMatch::from_headers(&headers)?;
-    let mut tx = state.database.tenant_tx(caller.principal()).await?;
-    let consultation = service::start(&mut tx, id, &if_match).await.map_err(problem)?;
-    tx.commit().await?;
-    Ok(shown(StatusCode::OK, consultation))
+    change(&state, &caller, &headers, async |tx, if_match| service::start(tx, id, if_match).await).await
 }
 
 /// Ends a consultation for good, as its host.
@@ -246,11 +247,7 @@ async fn end(
     ApiPath(id): ApiPath<ConsultationId>,
     headers: HeaderMap,
 ) -> ProblemResult<Response> {
-    let if_match = IfMatch::from_headers(&headers)?;
-    let mut tx = state.database.tenant_tx(caller.principal()).await?;
-    let consultation = service::end(&mut tx, id, &if_match).await.map_err(problem)?;
-    tx.commit().await?;
-    Ok(shown(StatusCode::OK, consultation))
+    change(&state, &caller, &headers, async |tx, if_match| service::end(tx, id, if_match).await).await
 }
 
 /// Cancels a consultation that has not begun, as its host or as an owner of the tenant. Cancelling twice is the same.

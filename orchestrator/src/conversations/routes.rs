@@ -1,9 +1,4 @@
-use axum::{
-    Json,
-    extract::State,
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse as _, Response},
-};
+use axum::{Json, extract::State, response::Response};
 use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -17,7 +12,7 @@ use crate::{
     auth::{Caller, Permission, Resource, can},
     http::{
         Problem, ProblemResult,
-        etag::etag,
+        etag::created,
         extract::{ApiJson, ApiPath, ApiQuery},
         idempotency::{Claim, Idempotency},
         page::{Page, TimedPosition, read_limit},
@@ -123,12 +118,8 @@ async fn escalate(
         Claim::Proceed(claimed) => claimed,
     };
     let approval = service::escalate(&mut tx, &state.tools, id, escalation).await.map_err(problem)?;
-    let (tag, location) = (etag(approval.version), format!("/api/v1/approvals/{}", approval.id));
-    let mut response = (StatusCode::CREATED, Json(approval)).into_response();
-    response.headers_mut().insert(header::ETAG, tag);
-    if let Ok(location) = HeaderValue::from_str(&location) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
+    let location = format!("/api/v1/approvals/{}", approval.id);
+    let response = created(&location, approval.version, approval);
     let response = claimed.store(&mut tx, response).await?;
     tx.commit().await?;
     Ok(response)

@@ -1,12 +1,34 @@
 //! Entity tags from versions (RFC 9110, section 8.8.3) and the precondition `If-Match` (section 13.1.1).
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::{
+    Json,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use serde::Serialize;
 
 use super::problem::{FieldError, Problem};
 
 /// The strong tag of a version.
-pub fn etag(version: i64) -> HeaderValue {
+fn etag(version: i64) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or(HeaderValue::from_static("\"0\""))
+}
+
+/// Something with the tag of its version.
+pub fn tagged(version: i64, body: impl Serialize) -> Response {
+    let mut response = Json(body).into_response();
+    response.headers_mut().insert(header::ETAG, etag(version));
+    response
+}
+
+/// 201 (RFC 9110, section 15.3.2): something new with the tag of its version, and the path at which it is from now on.
+pub fn created(location: &str, version: i64, body: impl Serialize) -> Response {
+    let mut response = tagged(version, body);
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
 }
 
 /// What a request expects the version to be.
@@ -66,6 +88,19 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::IF_MATCH, HeaderValue::from_static(value));
         IfMatch::from_headers(&headers)
+    }
+
+    #[test]
+    fn what_is_new_says_where_it_is_and_which_version() {
+        let response = created("/api/v1/things/1", 7, "a thing");
+        assert_eq!(response.status(), StatusCode::CREATED);
+        assert_eq!(response.headers()[header::LOCATION], "/api/v1/things/1");
+        assert_eq!(response.headers()[header::ETAG], "\"7\"");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+        let response = tagged(8, "a thing");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[header::ETAG], "\"8\"");
+        assert!(response.headers().get(header::LOCATION).is_none());
     }
 
     #[test]

@@ -137,24 +137,36 @@ async fn render(
     page(status, &shown)
 }
 
+/// What starting and ending have in common: a command, and where its outcome leads.
+async fn change(
+    state: &AppState,
+    place: &Place,
+    id: ConsultationId,
+    flash: &str,
+    command: impl AsyncFnOnce(&mut TenantTx) -> Result<Consultation, ConsultationError>,
+) -> PageResult {
+    let mut tx = place.begin(state).await?;
+    find(place, &mut tx, id).await?;
+    match command(&mut tx).await {
+        Ok(_) => {
+            tx.commit().await?;
+            Ok(place.see_other(&format!("{MODULE}/{id}"), flash))
+        }
+        Err(error) => {
+            drop(tx);
+            refused(state, place, id, error).await
+        }
+    }
+}
+
 /// Starts a consultation, as its host.
 pub(super) async fn start(
     State(state): State<AppState>,
     place: Place,
     ApiPath((_, id)): ApiPath<(TenantId, ConsultationId)>,
 ) -> PageResult {
-    let mut tx = place.begin(&state).await?;
-    find(&place, &mut tx, id).await?;
-    match consultations::start(&mut tx, id, &IfMatch::Any).await {
-        Ok(_) => {
-            tx.commit().await?;
-            Ok(place.see_other(&format!("{MODULE}/{id}"), "consultation-started"))
-        }
-        Err(error) => {
-            drop(tx);
-            refused(&state, &place, id, error).await
-        }
-    }
+    let command = async |tx: &mut TenantTx| consultations::start(tx, id, &IfMatch::Any).await;
+    change(&state, &place, id, "consultation-started", command).await
 }
 
 /// Ends a consultation for good, as its host.
@@ -163,18 +175,8 @@ pub(super) async fn end(
     place: Place,
     ApiPath((_, id)): ApiPath<(TenantId, ConsultationId)>,
 ) -> PageResult {
-    let mut tx = place.begin(&state).await?;
-    find(&place, &mut tx, id).await?;
-    match consultations::end(&mut tx, id, &IfMatch::Any).await {
-        Ok(_) => {
-            tx.commit().await?;
-            Ok(place.see_other(&format!("{MODULE}/{id}"), "consultation-ended"))
-        }
-        Err(error) => {
-            drop(tx);
-            refused(&state, &place, id, error).await
-        }
-    }
+    let command = async |tx: &mut TenantTx| consultations::end(tx, id, &IfMatch::Any).await;
+    change(&state, &place, id, "consultation-ended", command).await
 }
 
 /// Cancels a consultation that hasn't begun.
