@@ -4,7 +4,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     app::AppState,
-    http::{Problem, extract::ApiQuery, problem::ErrorChain},
+    http::{Problem, extract::ApiQuery, middleware::requested_host, problem::ErrorChain},
     pages,
 };
 
@@ -63,13 +63,12 @@ pub(crate) fn local_path(path: Option<&str>) -> String {
 }
 
 /// The origin under which this request came.
-fn own_origin(state: &AppState, headers: &HeaderMap) -> Option<url::Url> {
-    let host = headers.get(header::HOST)?.to_str().ok()?;
-    state.config.http.origin_for(host)
+fn own_origin(state: &AppState, uri: &Uri, headers: &HeaderMap) -> Option<url::Url> {
+    state.config.http.origin_for(requested_host(uri, headers)?)
 }
 
-fn own_url(state: &AppState, headers: &HeaderMap, path: &str) -> Result<String, Problem> {
-    let origin = own_origin(state, headers).ok_or_else(Problem::not_found)?;
+fn own_url(state: &AppState, uri: &Uri, headers: &HeaderMap, path: &str) -> Result<String, Problem> {
+    let origin = own_origin(state, uri, headers).ok_or_else(Problem::not_found)?;
     origin.join(path).map(String::from).map_err(|error| Problem::internal(&error))
 }
 
@@ -79,12 +78,13 @@ async fn sign_in(State(state): State<AppState>, ApiQuery(query): ApiQuery<LoginQ
 
 async fn login(
     State(state): State<AppState>,
+    uri: Uri,
     headers: HeaderMap,
     jar: CookieJar,
     ApiQuery(query): ApiQuery<LoginQuery>,
 ) -> Result<Response, Response> {
-    let redirect_uri =
-        own_url(&state, &headers, "/auth/callback").map_err(axum::response::IntoResponse::into_response)?;
+    let redirect_uri = own_url(&state, &uri, &headers, "/auth/callback")
+        .map_err(axum::response::IntoResponse::into_response)?;
     let return_to = local_path(query.return_to.as_deref());
     depart(&state, jar, redirect_uri, return_to, query.login_hint, None).await
 }
@@ -116,11 +116,12 @@ async fn depart(
 pub(crate) async fn step_up(
     state: &AppState,
     visitor: &Visitor,
+    uri: &Uri,
     headers: &HeaderMap,
     required: Requirement,
     draft: &Draft,
 ) -> Result<Response, Response> {
-    let redirect_uri = own_url(state, headers, "/auth/callback").map_err(Problem::into_response)?;
+    let redirect_uri = own_url(state, uri, headers, "/auth/callback").map_err(Problem::into_response)?;
     let return_to = local_path(Some(&format!("{}?flash=confirmed", draft.path)));
     let kept = state.sessions.update(visitor.key, |session| session.draft = Some(draft.clone())).await;
     kept.map_err(|error| Problem::from(error).into_response())?;
@@ -237,6 +238,7 @@ async fn signed_out(State(state): State<AppState>) -> Response {
 /// Ends the session here first, then at Keycloak. Where it can't be ended here, the browser keeps its cookie.
 async fn logout(
     State(state): State<AppState>,
+    uri: Uri,
     headers: HeaderMap,
     jar: CookieJar,
 ) -> Result<Response, Problem> {
@@ -248,7 +250,7 @@ async fn logout(
     let Some(session) = session else {
         return Ok((jar, Redirect::to("/auth/signed-out")).into_response());
     };
-    let back = own_url(&state, &headers, "/auth/signed-out")?;
+    let back = own_url(&state, &uri, &headers, "/auth/signed-out")?;
     match state.openid.end_session_url(&session.id_token, &back).await {
         Ok(url) => Ok((jar, Redirect::to(url.as_str())).into_response()),
         Err(error) => {

@@ -1,6 +1,6 @@
 use axum::{
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, Uri},
 };
 use chrono::TimeDelta;
 use serde::Deserialize;
@@ -392,6 +392,7 @@ pub(super) async fn decide(
     State(state): State<AppState>,
     place: Place,
     ApiPath((_, id)): ApiPath<(TenantId, ApprovalId)>,
+    uri: Uri,
     headers: HeaderMap,
     sent: PageForm,
 ) -> PageResult {
@@ -440,7 +441,7 @@ pub(super) async fn decide(
             drop(tx);
             // Back to this page, with what was typed: the decision itself takes another look and another click.
             let draft = kept(&place, id, &form);
-            let left = routes::step_up(&state, &place.visitor, &headers, required, &draft).await;
+            let left = routes::step_up(&state, &place.visitor, &uri, &headers, required, &draft).await;
             Ok(left.unwrap_or_else(|refusal| refusal))
         }
         Err(error) => {

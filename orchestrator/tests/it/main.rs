@@ -10,6 +10,7 @@ mod consultations;
 mod directory;
 mod entries;
 mod harness;
+mod http2;
 mod inbox;
 mod isolation;
 mod readings;

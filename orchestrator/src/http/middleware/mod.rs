@@ -5,7 +5,7 @@ mod limits;
 mod request_id;
 mod security_headers;
 
-pub use hosts::known_host;
+pub use hosts::{known_host, requested_host};
 pub use limits::{MAX_BODY_BYTES, limit_headers};
 pub use request_id::{RequestId, request_id};
 pub use security_headers::{ContentSecurityPolicy, security_headers};
