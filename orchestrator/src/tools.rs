@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use connector_chatwoot::{ChatwootClient, ChatwootSettings};
+use connector_chatwoot::{ChatwootClient, ChatwootSettings, Message, NewNote};
 use connector_core::ConnectorError;
 use connector_jitsi::{JitsiError, JitsiSettings, Signing, TokenMinter};
 use connector_matrix::{MatrixClient, MatrixSettings, RoomId, RoomSpec};
@@ -19,6 +19,7 @@ use crate::{
     auth::TenantRef,
     config::{Config, ConfigError, parse_url},
     ids::TenantId,
+    jobs::Job,
 };
 
 /// Rooms are looked up again after this time: somebody may have removed one.
@@ -64,6 +65,25 @@ impl Chatwoot {
             ChatwootClient::new(&if has_bot { settings.with_bot(self.bot_token.clone()) } else { settings })?;
         clients.insert(account, client.clone());
         Ok(client)
+    }
+
+    /// Writes a job's private note. Only a repeat looks for it first, page by page: nobody else can have written it.
+    ///
+    /// # Errors
+    /// As [`ChatwootClient::ensure_private_note`].
+    pub async fn write_note(
+        &self,
+        job: &Job,
+        account: i64,
+        conversation: i64,
+        note: &NewNote,
+    ) -> Result<Message, ConnectorError> {
+        let client = self.account(account)?;
+        if job.is_repeat() {
+            client.ensure_private_note(conversation, note).await
+        } else {
+            client.post_private_note(conversation, note).await
+        }
     }
 }
 

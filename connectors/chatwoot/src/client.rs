@@ -139,7 +139,7 @@ impl ChatwootClient {
         self.account_id
     }
 
-    /// Posts a note that only agents see. Prefer [`Self::ensure_private_note`].
+    /// Posts a note that only agents see. Prefer [`Self::post_private_note`], which finds a note whose answer was lost.
     ///
     /// What is posted is always private; that Chatwoot stored it so is checked. A note that came out public is deleted
     /// as far as the token allows.
@@ -171,8 +171,9 @@ impl ChatwootClient {
         self.check_private(conversation, message).await
     }
 
-    /// Makes sure that a note with this `source_id` is in the conversation: looks for it, posts it where there is none,
-    /// and looks again where it couldn't be told whether the post had its effect.
+    /// Makes sure that a note with this `source_id` is in the conversation: looks for it, and posts it where there is none.
+    /// In a long conversation the look takes many requests; who has never tried before goes by
+    /// [`Self::post_private_note`].
     ///
     /// # Errors
     /// As [`Self::create_private_note`]. After an error that is retryable the same call can be made again, later.
@@ -184,6 +185,20 @@ impl ChatwootClient {
         if let Some(message) = self.find_message_by_source_id(conversation, &note.source_id).await? {
             return self.check_private(conversation, message).await;
         }
+        self.post_private_note(conversation, note).await
+    }
+
+    /// Posts a note that can't have been posted before, and looks for it where it couldn't be told whether the post had its
+    /// effect.
+    ///
+    /// # Errors
+    /// As [`Self::create_private_note`]. After any error, and after a crash, it may have been posted: then
+    /// [`Self::ensure_private_note`] is the call to make.
+    pub async fn post_private_note(
+        &self,
+        conversation: i64,
+        note: &NewNote,
+    ) -> Result<Message, ConnectorError> {
         match self.create_private_note(conversation, note).await {
             Err(error) if error.kind == ErrorKind::Ambiguous => {
                 match self.find_message_by_source_id(conversation, &note.source_id).await {

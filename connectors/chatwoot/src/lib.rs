@@ -7,7 +7,8 @@
 //!
 //! Three properties of Chatwoot shape this crate. Webhooks are delivered at most once and their delivery id isn't
 //! signed, so [`webhook::content_key`] makes a key from what is. Posting a message has no idempotency key, so
-//! [`ChatwootClient::ensure_private_note`] looks before it posts and after it couldn't tell. And writing custom
+//! [`ChatwootClient::post_private_note`] looks where it couldn't tell whether it has posted, and
+//! [`ChatwootClient::ensure_private_note`], for whoever may have tried before, also before it posts. And writing custom
 //! attributes or labels replaces all of them, so [`ChatwootClient::merge_custom_attributes`] and
 //! [`ChatwootClient::add_labels`] read first.
 

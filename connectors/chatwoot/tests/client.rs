@@ -88,6 +88,27 @@ async fn a_note_that_was_lost_before_it_was_stored_is_ambiguous_and_the_next_cal
 }
 
 #[tokio::test]
+async fn a_first_post_asks_for_no_message_and_a_repeat_looks_before_it_posts() {
+    let double = Double::start().await;
+    let conversation = double.customer_writes("Hello").await;
+    let asked = || -> Vec<String> {
+        double.fake.received().take().into_iter().map(|request| request.method.to_string()).collect()
+    };
+    asked();
+    let first = double.client.post_private_note(conversation, &note("chancery:1:decision")).await.unwrap();
+    assert_eq!(asked(), ["POST"]);
+    let again = double.client.ensure_private_note(conversation, &note("chancery:1:decision")).await.unwrap();
+    assert_eq!(asked(), ["GET"]);
+    assert_eq!(first.id, again.id);
+
+    double.fake.fail_next(FailureKind::AfterStoreBeforeAnswer);
+    let lost = double.client.post_private_note(conversation, &note("chancery:2:decision")).await.unwrap();
+    assert_eq!(asked(), ["POST", "GET"], "it couldn't be told whether it was posted");
+    assert_eq!(lost.source_id.as_deref(), Some("chancery:2:decision"));
+    assert_eq!(notes(&double, conversation).await, 2);
+}
+
+#[tokio::test]
 async fn without_the_second_look_the_lost_answer_is_an_error() {
     let double = Double::start().await;
     let conversation = double.customer_writes("Hello").await;

@@ -1,11 +1,19 @@
-//! What the doubles share: state that survives a restart in a file, and serving until told to stop.
+//! What the doubles share: state that survives a restart in a file, serving until told to stop, and a look at what they
+//! were asked.
 
 use std::{
+    collections::VecDeque,
     io::Write as _,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::Method;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// A double that can't keep its state.
@@ -16,6 +24,55 @@ pub struct FakeStateError {
     action: &'static str,
     #[source]
     source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// So many requests are remembered.
+const REMEMBERED: usize = 1_000;
+
+/// A request that a double got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedRequest {
+    /// The method.
+    pub method: Method,
+    /// The path, without the query.
+    pub path: String,
+    /// `traceparent`, where it was sent.
+    pub traceparent: Option<String>,
+    /// `tracestate`, where it was sent.
+    pub tracestate: Option<String>,
+}
+
+/// The last 1,000 requests that a double got, for tests to look at.
+#[derive(Debug, Clone, Default)]
+pub struct ReceivedRequests(Arc<Mutex<VecDeque<ReceivedRequest>>>);
+
+impl ReceivedRequests {
+    /// The requests since the last call, oldest first.
+    pub fn take(&self) -> Vec<ReceivedRequest> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+    }
+
+    fn keep(&self, request: &Request) {
+        let header =
+            |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let received = ReceivedRequest {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            traceparent: header("traceparent"),
+            tracestate: header("tracestate"),
+        };
+        let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if requests.len() == REMEMBERED {
+            requests.pop_front();
+        }
+        requests.push_back(received);
+    }
+}
+
+/// Remembers each request before it is answered: for [`axum::middleware::from_fn_with_state`].
+pub async fn remember(State(received): State<ReceivedRequests>, request: Request, next: Next) -> Response {
+    received.keep(&request);
+    next.run(request).await
 }
 
 /// A value kept in a JSON file: read once, written whole after each change, by a rename, so that a crash leaves

@@ -174,7 +174,7 @@ impl Handler for Note {
         // The same marker on each attempt: what was posted before a crash is found, not posted again.
         let source_id = format!("chancery:{}:{}", approval.id, status.as_str());
         let note = NewNote { content, source_id, content_attributes: serde_json::Map::new() };
-        let message = chatwoot.account(account)?.ensure_private_note(conversation, &note).await?;
+        let message = chatwoot.write_note(job, account, conversation, &note).await?;
 
         let mut tx = state.database.worker_tx(job.tenant).await?;
         let change = Change {

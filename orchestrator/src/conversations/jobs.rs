@@ -160,7 +160,7 @@ async fn refuse(state: &AppState, job: &Job, note: &EscalateNote, refusal: &Refu
                 source_id: format!("chancery:escalate-note:{}:{}", note.source, note.message_id),
                 content_attributes: serde_json::Map::new(),
             };
-            Some(chatwoot.account(account)?.ensure_private_note(note.display_id, &answer).await?.id)
+            Some(chatwoot.write_note(job, account, note.display_id, &answer).await?.id)
         }
         _ => None,
     };

@@ -39,6 +39,12 @@ impl Job {
             .map_err(|error| JobError::Permanent(format!("the payload can't be read: {error}")))
     }
 
+    /// Whether it was begun before: then it may have had its effect elsewhere, and its worker may have died before it could
+    /// say so. The number goes up in a transaction of its own before each attempt.
+    pub fn is_repeat(&self) -> bool {
+        self.attempts > 1
+    }
+
     /// Marks the job as done in the transaction of its effect: both, or neither.
     ///
     /// # Errors

@@ -275,6 +275,40 @@ async fn a_note_is_there_once_however_chatwoot_fails() {
 }
 
 #[tokio::test]
+async fn a_note_that_was_posted_and_not_recorded_is_found_by_the_next_attempt_which_alone_looks() {
+    let app = TestApp::start().await;
+    let (number, mirrored) = chatwoot_conversation(&app).await;
+    let escalate = format!("{}/escalate", path("/conversations", &mirrored));
+    app.agent().post(&escalate, &json!({ "reason": "Refund" })).await.expect(201);
+    let asked = || -> Vec<String> {
+        let requests = app.doubles().chatwoot.received().take().into_iter();
+        requests
+            .filter(|request| request.path.ends_with("/messages"))
+            .map(|request| request.method.to_string())
+            .collect()
+    };
+    asked();
+    // What a crash between sending and recording does: the effect is there, its record isn't.
+    let login = app.role("worker");
+    let may_record = async |may: &str| {
+        let sql = sqlx::AssertSqlSafe(format!("{may} \"{login}\""));
+        sqlx::query(sql).execute(app.superuser()).await.unwrap();
+    };
+    may_record("REVOKE INSERT ON audit_logs FROM").await;
+    app.run_jobs().await;
+    assert_eq!(asked(), ["POST"], "a first attempt asks for no messages");
+    assert_eq!(notes(&app, number).await.len(), 1);
+    asked();
+
+    may_record("GRANT INSERT ON audit_logs TO").await;
+    pass(&app, 120);
+    app.run_jobs().await;
+    assert_eq!(asked(), ["GET"]);
+    assert_eq!(notes(&app, number).await.len(), 1);
+    assert_eq!(items(&app.ceo(), "/audit?action=approval.note_posted").await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_note_that_would_be_public_is_given_up() {
     let app = TestApp::start().await;
     let (number, mirrored) = chatwoot_conversation(&app).await;

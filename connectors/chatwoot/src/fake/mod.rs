@@ -19,11 +19,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use axum::Router;
+use axum::{Router, middleware};
 use chrono::{DateTime, Utc};
 use connector_core::{
     SharedClock, SharedIds,
-    fake::{FakeStateError, StateFile},
+    fake::{FakeStateError, ReceivedRequests, StateFile, remember},
 };
 use secrecy::SecretString;
 use tokio::sync::mpsc;
@@ -125,6 +125,7 @@ pub struct FakeChatwoot {
     queue: mpsc::UnboundedSender<Delivery>,
     queued: Mutex<Option<mpsc::UnboundedReceiver<Delivery>>>,
     failures: Mutex<VecDeque<FailureKind>>,
+    received: ReceivedRequests,
 }
 
 impl FakeChatwoot {
@@ -172,13 +173,14 @@ impl FakeChatwoot {
             queue,
             queued: Mutex::new(Some(queued)),
             failures: Mutex::new(VecDeque::new()),
+            received: ReceivedRequests::default(),
         }))
     }
 
     /// Everything the double serves: the page, the account API, the customer's API.
     pub fn router(self: &Arc<Self>) -> Router {
         Router::new()
-            .merge(rest::router())
+            .merge(rest::router().layer(middleware::from_fn_with_state(self.received.clone(), remember)))
             .merge(public::router())
             .merge(pages::router())
             .with_state(Arc::clone(self))
@@ -223,6 +225,11 @@ impl FakeChatwoot {
     /// `/public/api/v1/inboxes/{identifier}/contacts`.
     pub fn inbox_identifier(&self) -> String {
         self.state.read(|state| state.inbox_identifier.clone())
+    }
+
+    /// What the account API was asked.
+    pub fn received(&self) -> &ReceivedRequests {
+        &self.received
     }
 
     /// Makes the next message created over the account API fail in this way. Several are used one by one.
