@@ -23,7 +23,7 @@ use crate::{
     inbox::{Processor, SourceCache, source_cache},
     jobs::{Registry, Worker},
     lifecycle::Lifecycle,
-    realtime::Hub,
+    realtime::{Hub, OpenStreams},
     tools::{Tools, ToolsError},
 };
 
@@ -80,6 +80,8 @@ pub struct App {
     pub refusals: Refusals,
     /// The tenants' event streams.
     pub hub: Hub,
+    /// How many of them everybody has open.
+    pub streams: OpenStreams,
     /// The tools.
     pub tools: Tools,
     /// The shell's texts and assets.
@@ -165,6 +167,7 @@ impl AppState {
             Arc::clone(&ids),
             lifecycle.soft.clone(),
         )?;
+        let streams = OpenStreams::new(&config.limits);
         let ui = shell_ui::Ui::new(&config.http.assets_url);
         Ok(Self(Arc::new(App {
             config,
@@ -179,6 +182,7 @@ impl AppState {
             directory,
             refusals,
             hub,
+            streams,
             tools,
             ui,
             sources: source_cache(),

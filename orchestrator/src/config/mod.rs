@@ -63,6 +63,8 @@ pub struct Config {
     pub step_up: StepUpConfig,
     /// Where sign-ins are kept.
     pub redis: RedisConfig,
+    /// How much anybody may ask for.
+    pub limits: LimitsConfig,
     /// Who people are.
     pub keycloak: KeycloakConfig,
     /// Customer conversations.
@@ -227,6 +229,16 @@ impl RedisConfig {
         }
         Ok(())
     }
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// So many event streams a principal may have open at a time; 0 for as many as it likes.
+    pub streams_per_principal: u32,
+    /// So many of them by one session of the shell.
+    pub streams_per_session: u32,
 }
 
 /// `[keycloak]`

@@ -157,6 +157,13 @@ impl Problem {
         self
     }
 
+    /// The same with the time after which to try again, in seconds.
+    #[must_use]
+    pub fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
     /// The same with the approval that is in the way.
     #[must_use]
     pub fn with_approval(mut self, approval: Uuid) -> Self {

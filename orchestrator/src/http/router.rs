@@ -191,6 +191,7 @@ async fn events(
 ) -> ProblemResult<Response> {
     let tenant = caller.named_tenant(&query.tenant_id)?;
     caller.require(crate::auth::can(&caller, Permission::TenantRead, &crate::auth::Resource::of(tenant)))?;
+    let permit = state.streams.admit(caller.id, None)?;
     let (user, directory) = (caller.id, state.directory.clone());
     let request = StreamRequest {
         tenant,
@@ -210,7 +211,7 @@ async fn events(
         last_event_id: realtime::last_event_id(&headers, query.last_event_id.as_deref()),
         stop: state.lifecycle.soft.clone(),
     };
-    let mut response = realtime::stream(&state.hub, request).await?;
+    let mut response = permit.hold(realtime::stream(&state.hub, request).await?);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Authorization"));
     Ok(response)
 }

@@ -38,6 +38,7 @@ pub(super) async fn stream(
     if state.sessions.touch(key, false).await?.is_none() {
         return Ok(ended());
     }
+    let permit = state.streams.admit(place.visitor.id, Some(key))?;
     let request = StreamRequest {
         valid_for: None,
         tenant: place.tenant.id,
@@ -50,7 +51,7 @@ pub(super) async fn stream(
         last_event_id: realtime::last_event_id(&headers, query.last_event_id.as_deref()),
         stop: state.lifecycle.soft.clone(),
     };
-    let mut response = realtime::stream(&state.hub, request).await?;
+    let mut response = permit.hold(realtime::stream(&state.hub, request).await?);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Cookie"));
     Ok(response)
 }

@@ -2,15 +2,18 @@
 //!
 //! [`append`] writes an event in the transaction of what it tells; its number follows commit order, because it is taken
 //! under the lock of the tenant's row, as the last thing before the commit. [`Hub`] reads the log once for all streams
-//! of a tenant in this process; [`stream`] sends to one client what it may see.
+//! of a tenant in this process; [`stream`] sends to one client what it may see; [`OpenStreams`] says whether one more may
+//! be opened.
 
 mod hub;
 mod model;
+mod open_streams;
 mod store;
 mod stream;
 
 pub use hub::Hub;
 pub use model::{Event, EventType};
+pub use open_streams::{OpenStreams, StreamPermit};
 pub use stream::{Access, Nudges, Recheck, StreamRequest, last_event_id, stream};
 
 use uuid::Uuid;

@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use chancery::{
     auth::PrincipalSource as _,
-    testing::{ACME, EventStream, TestApp},
+    testing::{ACME, Client, EventStream, TestApp},
 };
+use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{approval, conversation, id, path};
@@ -47,6 +48,74 @@ async fn what_happens_is_told_in_its_order() {
     ];
     assert_eq!(told, expected.map(|(name, id)| (name.to_owned(), id.to_owned())));
     app.run_jobs().await;
+}
+
+/// Opens streams until one is refused; the open ones, and the refusal.
+async fn open_until_refused(
+    open: impl AsyncFn() -> reqwest::Response,
+) -> (Vec<reqwest::Response>, reqwest::Response) {
+    let mut streams = Vec::new();
+    loop {
+        assert!(streams.len() < 10, "no stream is refused");
+        match open().await {
+            response if response.status() == 200 => streams.push(response),
+            refused => return (streams, refused),
+        }
+    }
+}
+
+/// Waits until a stream can be opened again: a closed connection is noticed a moment later.
+async fn until_admitted(open: impl AsyncFn() -> reqwest::Response) -> reqwest::Response {
+    for _ in 0..100 {
+        let response = open().await;
+        if response.status() == 200 {
+            return response;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("what was closed stays occupied");
+}
+
+#[tokio::test]
+async fn nobody_has_more_streams_open_than_the_setting_says() {
+    let app = TestApp::start_with(|config| config.limits.streams_per_principal = 3).await;
+    let (viewer, ceo) = (app.viewer(), app.ceo());
+    let listen = |client: &Client| {
+        let request = client.request(Method::GET, "/events").query(&[("tenantId", ACME)]);
+        async { request.send().await.unwrap() }
+    };
+    let (mut open, refused) = open_until_refused(async || listen(&viewer).await).await;
+    assert_eq!(open.len(), 3);
+    assert_eq!(refused.headers()["retry-after"], "15");
+    let problem: serde_json::Value = refused.json().await.unwrap();
+    assert_eq!((&problem["status"], &problem["code"]), (&json!(429), &json!("events.too_many_streams")));
+    // Nobody else is concerned.
+    assert_eq!(listen(&ceo).await.status(), 200);
+    drop(open.pop());
+    open.push(until_admitted(async || listen(&viewer).await).await);
+    assert_eq!(listen(&viewer).await.status(), 429);
+}
+
+#[tokio::test]
+async fn a_browser_has_no_more_streams_open_than_the_setting_says() {
+    let app = TestApp::start_with(|config| config.limits.streams_per_session = 2).await;
+    let url = format!("http://{}/app/t/{}/events", app.addresses().chancery, app.tenant(ACME));
+    app.viewer().get("/me").await.expect(200);
+    let listen = |cookie: String| {
+        let request = reqwest::Client::new().get(&url).header("cookie", cookie);
+        async { request.send().await.unwrap() }
+    };
+    let begin = || {
+        let cookie = app.state().sessions.begin(app.user("acme-viewer"), None, String::new());
+        format!("{}={}", cookie.name(), cookie.value())
+    };
+    let (first, second) = (begin(), begin());
+    let (open, refused) = open_until_refused(async || listen(first.clone()).await).await;
+    assert_eq!((open.len(), refused.status().as_u16()), (2, 429));
+    // The same person in another browser.
+    assert_eq!(listen(second).await.status(), 200);
+    drop(open);
+    until_admitted(async || listen(first.clone()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

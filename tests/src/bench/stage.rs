@@ -100,6 +100,8 @@ impl Stage {
             .env("CHANCERY__CHATWOOT__URL", &config.chatwoot.url)
             .env("CHANCERY__CHATWOOT__TOKEN", config.chatwoot.token.expose_secret())
             .env("CHANCERY__CHATWOOT__BOT_TOKEN", config.chatwoot.bot_token.expose_secret())
+            // A hundred people open ten thousand streams.
+            .env("CHANCERY__LIMITS__STREAMS_PER_PRINCIPAL", "1000")
             .env("CHANCERY__LOG__FILTER", "error")
             .stdin(Stdio::null())
             .kill_on_drop(true)
