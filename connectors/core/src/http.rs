@@ -5,7 +5,10 @@ use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
-use crate::{ConnectorError, ErrorKind};
+use crate::{
+    ConnectorError, ErrorKind, TraceContext,
+    trace::{TRACEPARENT, TRACESTATE},
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
@@ -20,6 +23,7 @@ enum Body<'a> {
 
 /// One way to call one server: a base URL (which may have a path prefix), a total deadline for each call, no
 /// redirects (OWASP ASVS 5.0, 15.3.2), a cap on the size of an answer, and errors that name neither secrets nor bodies.
+/// A call belongs to the trace of the work that makes it ([`TraceContext`]).
 #[derive(Clone)]
 pub struct HttpClient {
     service: &'static str,
@@ -226,6 +230,12 @@ impl HttpClient {
             .header(header::ACCEPT, "application/json");
         if let Some(bearer) = bearer {
             request = request.bearer_auth(bearer);
+        }
+        if let Some(trace) = TraceContext::of_call() {
+            request = request.header(TRACEPARENT, trace.traceparent());
+            if let Some(state) = trace.tracestate() {
+                request = request.header(TRACESTATE, state);
+            }
         }
         request = match &body {
             Body::Empty => request,

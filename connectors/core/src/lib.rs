@@ -6,12 +6,14 @@
 //! - [`HttpClient`]: one way to call a server, with deadlines, no redirects, a cap on the answer and no secrets in errors;
 //! - [`ConnectorError`]: errors that say what the caller can do about them;
 //! - [`Clock`] and [`IdGenerator`]: time, ids and randomness come in from outside, so that tests are exact;
+//! - [`TraceContext`]: the trace that a call belongs to;
 //! - `fake` (feature `fake`): what the doubles of the tools share.
 
 mod clock;
 mod error;
 mod http;
 mod ids;
+pub mod trace;
 
 #[cfg(feature = "fake")]
 pub mod fake;
@@ -20,3 +22,4 @@ pub use clock::{Clock, MockClock, SharedClock, SystemClock};
 pub use error::{ConnectorError, ErrorKind};
 pub use http::{HttpClient, HttpClientBuilder};
 pub use ids::{IdGenerator, RandomIds, SharedIds};
+pub use trace::TraceContext;

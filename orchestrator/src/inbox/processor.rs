@@ -1,7 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
+use connector_core::TraceContext;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 use super::{
     chatwoot::{self, ProcessError},
@@ -105,6 +107,20 @@ impl Processor {
     }
 
     async fn run_one(&self, event: Claimed) {
+        // What comes of it goes on with the same trace.
+        let trace = TraceContext::begin(&*self.state.ids);
+        let span = tracing::error_span!(
+            "inbox",
+            event = %event.id,
+            service = event.service,
+            attempt = event.attempts,
+            trace_id = trace.trace_id(),
+            span_id = trace.span_id()
+        );
+        trace.scope(Arc::clone(&self.state.ids), self.attempt(event).instrument(span)).await;
+    }
+
+    async fn attempt(&self, event: Claimed) {
         let result = tokio::time::timeout(ATTEMPT, self.process(&event)).await;
         let (retry, message) = match result {
             Ok(Ok(())) => {
@@ -122,7 +138,12 @@ impl Processor {
             .and_then(|index| WAITS_SECONDS.get(index))
             .filter(|_| retry);
         let retry_at = wait.map(|wait| self.state.clock.now() + TimeDelta::seconds(*wait));
-        tracing::warn!(event = %event.id, service = event.service, subject = event.subject, attempts = event.attempts, dead = retry_at.is_none(), error = message, "an inbox event could not be processed");
+        tracing::warn!(
+            subject = event.subject,
+            dead = retry_at.is_none(),
+            error = message,
+            "an inbox event could not be processed"
+        );
         let record = async {
             let mut tx = self.state.database.system_tx().await?;
             store::fail(&mut tx, &event, retry_at, &message).await?;

@@ -18,12 +18,13 @@ pub use model::{Effect, Handler, Job, JobError};
 pub use worker::{Registry, Worker};
 
 use chrono::{DateTime, Utc};
+use connector_core::TraceContext;
 use serde::Serialize;
 
 use crate::{db::TenantTx, ids::JobId};
 
 /// Enqueues a job of `kind` about `key`, to run from `run_at` on (now where it is none). Enqueueing the same again does
-/// nothing, nor does enqueueing what goes to a tool that isn't connected.
+/// nothing, nor does enqueueing what goes to a tool that isn't connected. The job goes on with the trace of what enqueues it.
 ///
 /// # Errors
 /// Where the database says no.
@@ -40,7 +41,7 @@ pub async fn enqueue(
     let payload = serde_json::to_value(payload).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     let id = JobId(tx.new_id());
     let run_at = run_at.unwrap_or(tx.now());
-    store::insert(tx, id, kind, key, &payload, run_at).await?;
+    store::insert(tx, id, kind, key, &payload, run_at, TraceContext::current().as_ref()).await?;
     tx.enqueued();
     Ok(())
 }

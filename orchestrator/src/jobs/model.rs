@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use connector_core::{IdGenerator, TraceContext};
 use serde::de::DeserializeOwned;
 
 use super::store;
@@ -27,6 +28,10 @@ pub struct Job {
     pub attempts: i32,
     /// The number of this claim.
     pub(super) fence: i64,
+    /// Where in which trace it was enqueued.
+    pub(super) traceparent: Option<String>,
+    /// What the trace's tools said along.
+    pub(super) tracestate: Option<String>,
 }
 
 impl Job {
@@ -37,6 +42,13 @@ impl Job {
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, JobError> {
         serde_json::from_value(self.payload.clone())
             .map_err(|error| JobError::Permanent(format!("the payload can't be read: {error}")))
+    }
+
+    /// The context of this attempt, in the trace in which the job was enqueued.
+    pub(super) fn trace(&self, ids: &dyn IdGenerator) -> TraceContext {
+        let enqueued = self.traceparent.as_deref();
+        let enqueued = enqueued.and_then(|parent| TraceContext::parse(parent, self.tracestate.as_deref()));
+        enqueued.map_or_else(|| TraceContext::begin(ids), |enqueued| enqueued.child(ids))
     }
 
     /// Whether it was begun before: then it may have had its effect elsewhere, and its worker may have died before it could

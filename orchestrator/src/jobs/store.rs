@@ -1,4 +1,5 @@
 use chrono::{DateTime, TimeDelta, Utc};
+use connector_core::TraceContext;
 use serde_json::Value;
 
 use super::model::Job;
@@ -14,10 +15,12 @@ pub(super) async fn insert(
     key: &str,
     payload: &Value,
     run_at: DateTime<Utc>,
+    trace: Option<&TraceContext>,
 ) -> Result<(), sqlx::Error> {
     let (tenant, now) = (tx.tenant().map(|tenant| tenant.0), tx.now());
     sqlx::query!(
-        "INSERT INTO jobs (tenant_id, id, kind, key, payload, run_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+        "INSERT INTO jobs (tenant_id, id, kind, key, payload, run_at, created_at, traceparent, tracestate)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT ON CONSTRAINT jobs_key DO NOTHING",
         tenant,
         id.0,
@@ -26,6 +29,8 @@ pub(super) async fn insert(
         payload,
         run_at,
         now,
+        trace.map(TraceContext::traceparent),
+        trace.and_then(TraceContext::tracestate),
     )
     .execute(tx.connection())
     .await?;
@@ -74,7 +79,7 @@ pub(super) async fn claim(
         r#"UPDATE jobs SET state = 'running', fence = jobs.fence + 1, attempts = jobs.attempts + 1, lease_until = $2
            FROM (SELECT tenant_id, id FROM jobs WHERE state = 'ready' AND run_at <= $1 ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED) AS due
            WHERE jobs.tenant_id = due.tenant_id AND jobs.id = due.id
-           RETURNING jobs.tenant_id AS "tenant: _", jobs.id AS "id: _", jobs.kind, jobs.key, jobs.payload, jobs.attempts, jobs.fence"#,
+           RETURNING jobs.tenant_id AS "tenant: _", jobs.id AS "id: _", jobs.kind, jobs.key, jobs.payload, jobs.attempts, jobs.fence, jobs.traceparent, jobs.tracestate"#,
         now,
         now + lease,
         limit,

@@ -2,6 +2,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 use super::{
     model::{Effect, Handler, Job, JobError},
@@ -139,6 +140,19 @@ impl Worker {
     }
 
     async fn run_one(&self, job: Job) {
+        let trace = job.trace(&*self.state.ids);
+        let span = tracing::error_span!(
+            "job",
+            kind = job.kind,
+            job = %job.id,
+            attempt = job.attempts,
+            trace_id = trace.trace_id(),
+            span_id = trace.span_id()
+        );
+        trace.scope(Arc::clone(&self.state.ids), self.attempt(job).instrument(span)).await;
+    }
+
+    async fn attempt(&self, job: Job) {
         let begun = std::time::Instant::now();
         let result = match self.registry.0.get(job.kind.as_str()) {
             Some(handler) => match tokio::time::timeout(ATTEMPT, handler.run(&self.state, &job)).await {
@@ -188,9 +202,9 @@ impl Worker {
         };
         let retry_at = retry_at.filter(|_| job.attempts < GIVE_UP_AFTER_ATTEMPTS);
         if retry_at.is_some() {
-            tracing::warn!(kind = job.kind, job = %job.id, attempts = job.attempts, error = message, "a job failed and will be tried again");
+            tracing::warn!(error = message, "a job failed and will be tried again");
         } else {
-            tracing::error!(kind = job.kind, job = %job.id, attempts = job.attempts, error = message, "a job failed for good");
+            tracing::error!(error = message, "a job failed for good");
         }
         let record = async {
             let mut tx = self.state.database.system_tx().await?;

@@ -23,3 +23,4 @@ mod step_up;
 mod switcher;
 mod tenancy;
 mod tokens;
+mod trace;

@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::{Body, Bytes},
@@ -7,7 +7,9 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use connector_core::TraceContext;
 use http_body_util::BodyExt as _;
+use tracing::Instrument as _;
 
 use crate::{app::AppState, http::problem::ProblemShown};
 
@@ -17,7 +19,8 @@ static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 
-/// Gives each request its id, in and out, says it in problems, and logs and counts the answer once.
+/// Gives each request its id, in and out, and its place in a trace: the caller's (W3C Trace Context), or a new one. All
+/// that is logged meanwhile carries them.
 pub async fn request_id(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let sent = request
         .headers()
@@ -26,9 +29,26 @@ pub async fn request_id(State(state): State<AppState>, mut request: Request, nex
         .filter(|id| is_harmless(id));
     let id = sent.map_or_else(|| state.ids.uuid_v7(state.clock.now()).to_string(), str::to_owned);
     request.extensions_mut().insert(RequestId(id.clone()));
-    let method = request.method().clone();
     let route =
         request.extensions().get::<MatchedPath>().map_or("unmatched", |path| path.as_str()).to_owned();
+    let ids = &*state.ids;
+    let trace = TraceContext::from_headers(request.headers())
+        .map_or_else(|| TraceContext::begin(ids), |parent| parent.child(ids));
+    // Of the highest level, so that no filter separates an error from its request.
+    let span = tracing::error_span!(
+        "request",
+        method = %request.method(),
+        route,
+        request_id = id,
+        trace_id = trace.trace_id(),
+        span_id = trace.span_id()
+    );
+    trace.scope(Arc::clone(&state.ids), answer(request, next, id, route).instrument(span)).await
+}
+
+/// Has the request answered, says its id in problems, and logs and counts the answer once.
+async fn answer(request: Request, next: Next, id: String, route: String) -> Response {
+    let method = request.method().clone();
     let begun = Instant::now();
 
     let mut response = next.run(request).await;
@@ -40,9 +60,9 @@ pub async fn request_id(State(state): State<AppState>, mut request: Request, nex
     }
     let status = response.status().as_u16();
     let seconds = begun.elapsed().as_secs_f64();
-    metrics::histogram!("chancery_http_request_seconds", "method" => method_label(&method), "route" => route.clone(), "status" => status.to_string())
+    metrics::histogram!("chancery_http_request_seconds", "method" => method_label(&method), "route" => route, "status" => status.to_string())
         .record(seconds);
-    tracing::debug!(%method, route, status, seconds, request_id = id, "answered");
+    tracing::debug!(status, seconds, "answered");
     response
 }
 
