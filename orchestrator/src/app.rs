@@ -20,9 +20,10 @@ use crate::{
     db::{ConnectError, Database},
     directory::{Directory, Reconciler},
     ids::SharedIds,
-    inbox::{Processor, SourceCache, source_cache},
+    inbox::{Processor, SourceCache},
     jobs::{Registry, Worker},
     lifecycle::Lifecycle,
+    limits::Limits,
     realtime::{Hub, OpenStreams},
     tools::{Tools, ToolsError},
 };
@@ -74,6 +75,8 @@ pub struct App {
     pub openid: OpenIdClient,
     /// Who is signed in.
     pub sessions: Sessions,
+    /// How much may be asked for.
+    pub limits: Limits,
     /// The mirror of Keycloak.
     pub directory: Directory,
     /// Where it is recorded who named a tenant of others.
@@ -167,6 +170,7 @@ impl AppState {
             Arc::clone(&ids),
             lifecycle.soft.clone(),
         )?;
+        let limits = Limits::new(&config.limits, &clock);
         let streams = OpenStreams::new(&config.limits);
         let ui = shell_ui::Ui::new(&config.http.assets_url);
         Ok(Self(Arc::new(App {
@@ -179,13 +183,14 @@ impl AppState {
             keys,
             openid,
             sessions,
+            limits,
             directory,
             refusals,
             hub,
             streams,
             tools,
             ui,
-            sources: source_cache(),
+            sources: SourceCache::default(),
             lifecycle,
             inbox_grown: Notify::new(),
             start_page,

@@ -16,6 +16,7 @@ pub mod http;
 pub mod ids;
 pub mod jobs;
 pub mod lifecycle;
+pub mod limits;
 pub mod realtime;
 pub mod telemetry;
 pub mod tools;

@@ -163,6 +163,11 @@ impl ErrorBody {
         (status, Self::new("M_UNRECOGNIZED", "Unrecognized request."))
     }
 
+    /// For a homeserver that sends too much; `Retry-After` says when to come back, and the same transaction comes again.
+    pub fn limit_exceeded() -> (StatusCode, Self) {
+        (StatusCode::TOO_MANY_REQUESTS, Self::new("M_LIMIT_EXCEEDED", "Too many requests."))
+    }
+
     /// For a body that is no transaction.
     pub fn bad_json() -> (StatusCode, Self) {
         (StatusCode::BAD_REQUEST, Self::new("M_BAD_JSON", "The body is not a transaction."))

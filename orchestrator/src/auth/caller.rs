@@ -13,7 +13,11 @@ use super::{
     refusals::Refusals,
     step_up::Authentication,
 };
-use crate::{app::AppState, http::Problem, ids::TenantId};
+use crate::{
+    app::AppState,
+    http::{Problem, middleware::Charge},
+    ids::TenantId,
+};
 
 /// Who calls the API, proven by an access token.
 #[derive(Debug, Clone)]
@@ -104,9 +108,13 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let charge = Charge::of(parts, state);
+        // Charged only after it has failed: a flood of wrong tokens doesn't lock out who comes from the same address with
+        // a right one.
+        let unproven = || charge.for_failure(state, Problem::unauthorised());
         let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
-        let (Some(value), None) = (values.next(), values.next()) else { return Err(Problem::unauthorised()) };
-        let token = value.to_str().ok().and_then(bearer_token).ok_or_else(Problem::unauthorised)?;
+        let (Some(value), None) = (values.next(), values.next()) else { return Err(unproven()) };
+        let token = value.to_str().ok().and_then(bearer_token).ok_or_else(unproven)?;
         let claims = bearer::verify(
             &state.keys,
             &state.issuer,
@@ -119,10 +127,11 @@ impl FromRequestParts<AppState> for Caller {
             TokenError::Refused(reason) => {
                 tracing::debug!(reason, "an access token was refused");
                 metrics::counter!("chancery_tokens_refused_total", "reason" => reason).increment(1);
-                Problem::unauthorised()
+                unproven()
             }
             error @ TokenError::Unavailable(_) => Problem::unavailable(&error),
         })?;
+        charge.to(state.limits.principal.take(&claims.sub))?;
         match state.directory.principal_claiming(claims.sub, &claims.groups).await {
             Ok(principal) => Ok(Self {
                 principal,

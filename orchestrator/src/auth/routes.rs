@@ -5,6 +5,7 @@ use axum::{
     body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode, Uri, header},
+    middleware,
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
@@ -24,16 +25,24 @@ use super::{
 };
 use crate::{
     app::AppState,
-    http::{Problem, extract::ApiQuery, middleware::requested_host, problem::ErrorChain},
+    http::{
+        Problem,
+        extract::ApiQuery,
+        middleware::{charge_address, requested_host},
+        problem::ErrorChain,
+    },
     pages,
 };
 
 /// Where people sign in and out.
-pub fn router() -> Router<AppState> {
-    Router::new()
-        .route("/auth/sign-in", get(sign_in))
+pub fn router(state: &AppState) -> Router<AppState> {
+    // These ask Keycloak, for whoever comes.
+    let charged = Router::new()
         .route("/auth/login", get(login))
         .route("/auth/callback", get(callback))
+        .route_layer(middleware::from_fn_with_state(state.clone(), charge_address));
+    charged
+        .route("/auth/sign-in", get(sign_in))
         .route("/auth/signed-in", get(signed_in))
         .route("/auth/signed-out", get(signed_out))
         .route("/auth/logout", post(logout))
@@ -261,7 +270,12 @@ async fn logout(
 }
 
 /// OpenID Connect Back-Channel Logout 1.0, sections 2.5 to 2.8.
-async fn back_channel_logout(State(state): State<AppState>, headers: HeaderMap, body: Bytes) -> Response {
+async fn back_channel_logout(
+    State(state): State<AppState>,
+    charge: Charge,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let outcome = |status: StatusCode, outcome: &'static str| {
         metrics::counter!("chancery_backchannel_logouts_total", "outcome" => outcome).increment(1);
         let no_store = [(header::CACHE_CONTROL, "no-store")];
@@ -278,6 +292,10 @@ async fn back_channel_logout(State(state): State<AppState>, headers: HeaderMap, 
         }
         Err(LogoutError::Refused(reason)) => {
             tracing::info!(reason, "a logout token was refused");
+            // Keycloak may send as many as it likes; others guess.
+            if let Err(problem) = charge.to_address(&state) {
+                return problem.into_response();
+            }
             outcome(StatusCode::BAD_REQUEST, "invalid_request")
         }
         Err(LogoutError::Unavailable(error)) => {

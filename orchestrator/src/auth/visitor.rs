@@ -14,7 +14,7 @@ use super::{
 use crate::{
     app::AppState,
     auth::Caller,
-    http::{Problem, problem::ErrorChain},
+    http::{Problem, middleware::Charge, problem::ErrorChain},
     ids::UserId,
     realtime::Access,
 };
@@ -58,6 +58,10 @@ impl FromRequestParts<AppState> for Visitor {
         let found = state.sessions.find(&parts.headers, !by_script).await;
         let found = found.map_err(|error| Problem::from(error).into_response())?;
         let Some((key, session)) = found else { return Err(to_sign_in()) };
+        if !parts.method.is_safe() {
+            let usage = state.limits.session.take(&key);
+            Charge::of(parts, state).to(usage).map_err(axum::response::IntoResponse::into_response)?;
+        }
         let proven = if by_script { Ok(Some(session)) } else { refresh::proven(state, key, session).await };
         let proven = proven.map_err(|error| Problem::from(error).into_response())?;
         let Some(session) = proven else { return Err(to_sign_in()) };

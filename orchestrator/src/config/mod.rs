@@ -1,12 +1,18 @@
 //! Typed settings: `default.toml`, then a file, then the environment; each section validates itself.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use figment::{
     Figment,
     providers::{Env, Format as _, Toml},
     value::{Dict, Tag, Value},
 };
+use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use url::Url;
@@ -91,6 +97,38 @@ pub struct HttpConfig {
     pub additional_hosts: Vec<String>,
     /// Where assets are fetched from; empty for `public_url`.
     pub assets_url: String,
+    /// The proxies that are believed about who is behind them (`X-Forwarded-For`).
+    pub trusted_proxies: Vec<TrustedProxy>,
+}
+
+/// A proxy of ours, or a network of them: `10.0.0.1`, `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct TrustedProxy(IpNet);
+
+impl TrustedProxy {
+    /// Whether `address` is of it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl FromStr for TrustedProxy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let one = || text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+        let network = text.parse::<IpNet>().or_else(|_| one());
+        network.map(Self).map_err(|_| format!("{text:?} is neither an address nor a network (10.0.0.0/8)"))
+    }
+}
+
+impl TryFrom<String> for TrustedProxy {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
 }
 
 impl HttpConfig {
@@ -235,10 +273,47 @@ impl RedisConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsConfig {
+    /// A principal's calls of the API.
+    pub principal: QuotaConfig,
+    /// What a session of the shell sends to be changed.
+    pub session: QuotaConfig,
+    /// A source's webhooks, once their signature is verified.
+    pub source: QuotaConfig,
+    /// What comes from an address without proof of who asks: sign-ins, wrong tokens, wrong signatures.
+    pub address: QuotaConfig,
     /// So many event streams a principal may have open at a time; 0 for as many as it likes.
     pub streams_per_principal: u32,
     /// So many of them by one session of the shell.
     pub streams_per_session: u32,
+}
+
+/// So many requests in so much time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaConfig {
+    /// The requests, all of which may come at once; 0 for as many as one likes.
+    pub requests: u32,
+    /// The seconds in which they come back.
+    pub seconds: u32,
+}
+
+impl LimitsConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        for (setting, quota) in [
+            ("limits.principal", self.principal),
+            ("limits.session", self.session),
+            ("limits.source", self.source),
+            ("limits.address", self.address),
+        ] {
+            if !(1..=86_400).contains(&quota.seconds) {
+                return Err(invalid(setting, "seconds must be from 1 to 86400"));
+            }
+            if quota.requests > 1_000_000_000 {
+                return Err(invalid(setting, "requests must be at most 1000000000; 0 is no limit"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// `[keycloak]`
@@ -433,6 +508,7 @@ impl Config {
         if self.session.idle_minutes <= 0 || self.session.absolute_hours <= 0 {
             return Err(invalid("session", "idle_minutes and absolute_hours must be more than 0"));
         }
+        self.limits.validate()?;
         if !(1..=24 * 60).contains(&self.jitsi.token_minutes) {
             return Err(invalid("jitsi.token_minutes", "must be from 1 to 1440"));
         }
@@ -497,6 +573,34 @@ mod tests {
             config.http.public_url = Url::parse(url).unwrap();
             assert_eq!(config.http.validate().is_ok(), accepted, "{url}");
         }
+    }
+
+    #[test]
+    fn a_quota_is_read_by_its_parts_and_checked() {
+        let read = |limits: &str| -> Result<Config, figment::Error> {
+            Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(limits)).extract()
+        };
+        let config = read("[limits]\naddress.requests = 5").unwrap();
+        assert_eq!(config.limits.address.requests, 5);
+        assert_eq!(config.limits.address.seconds, 60, "what isn't said stays");
+        config.limits.validate().unwrap();
+        let no_time = read("[limits]\naddress.seconds = 0").unwrap();
+        assert!(no_time.limits.validate().unwrap_err().to_string().starts_with("limits.address"));
+        assert!(read("[limits]\naddress.requests = 2000000000").unwrap().limits.validate().is_err());
+        assert!(read("[limits]\naddress.minutes = 1").is_err());
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_an_address_or_a_network() {
+        let read = |proxies: &str| -> Result<Config, figment::Error> {
+            let settings = format!("[http]\ntrusted_proxies = {proxies}");
+            Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(&settings)).extract()
+        };
+        let proxies = read(r#"["10.0.0.0/8", "2001:db8::1"]"#).unwrap().http.trusted_proxies;
+        let trusted = |address: &str| proxies.iter().any(|proxy| proxy.contains(address.parse().unwrap()));
+        assert!(trusted("10.9.8.7") && trusted("::ffff:10.9.8.7") && trusted("2001:db8::1"));
+        assert!(!trusted("11.0.0.1") && !trusted("2001:db8::2"));
+        assert!(read(r#"["proxy.example.org"]"#).unwrap_err().to_string().contains("proxy.example.org"));
     }
 
     #[test]

@@ -14,7 +14,8 @@ pub fn api() -> OpenApiRouter<AppState> {
     info.description = Some(
         "Approvals, the audit trail, consultations and webhook fan-in of a suite of open-source tools.\n\n\
          Errors are RFC 9457 problems with a stable `code`. Lists are paged by an opaque `cursor`. A stranger's id and one that \
-         doesn't exist get the same answer. The same operations are under `/api`."
+         doesn't exist get the same answer. Answers say in `RateLimit` and `RateLimit-Policy` how much more may be asked; a 429 says \
+         in `Retry-After` when to come back. The same operations are under `/api`."
             .to_owned(),
     );
     let mut license = License::new("MIT OR Apache-2.0");

@@ -188,6 +188,11 @@ impl Problem {
         self.code
     }
 
+    /// The seconds after which to try again.
+    pub fn retry_after(&self) -> Option<u64> {
+        self.retry_after_seconds
+    }
+
     /// What is wrong where.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors

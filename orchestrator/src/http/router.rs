@@ -21,7 +21,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     middleware::{
-        ContentSecurityPolicy, MAX_BODY_BYTES, known_host, limit_headers, request_id, security_headers,
+        ContentSecurityPolicy, MAX_BODY_BYTES, known_host, limit_headers, rate_limit_headers, request_id,
+        security_headers,
     },
     openapi,
     problem::Problem,
@@ -51,9 +52,10 @@ pub fn router(state: AppState) -> Router {
     let api = api
         .route("/openapi.json", described)
         .fallback(unknown)
-        .method_not_allowed_fallback(method_not_allowed);
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(rate_limit_headers));
     let shell = pages::router()
-        .merge(crate::auth::routes::router())
+        .merge(crate::auth::routes::router(&state))
         .layer(CsrfLayer::new().with_rejection_response(CrossSite))
         .layer(middleware::from_fn(says_where_from))
         .layer(middleware::from_fn_with_state(state.clone(), known_host))

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -11,7 +13,9 @@ use hyper_util::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tokio::net::TcpListener;
 
-use super::router::router;
+use tower::ServiceExt as _;
+
+use super::{middleware::Peer, router::router};
 use crate::{app::AppState, config::MetricsConfig, lifecycle::Lifecycle};
 
 /// Latencies from half a millisecond to ten seconds.
@@ -51,10 +55,10 @@ pub fn serve(state: &AppState, listener: TcpListener) {
     let connections = GracefulShutdown::new();
     state.lifecycle.spawn(async move {
         loop {
-            let stream = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
+                    Ok(accepted) => accepted,
                     Err(error) => {
                         // Out of file descriptors, as a rule: it passes when connections end.
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -65,7 +69,12 @@ pub fn serve(state: &AppState, listener: TcpListener) {
             };
             // An event is to leave at once.
             let _ = stream.set_nodelay(true);
-            let service = TowerToHyperService::new(router.clone());
+            let peer = Peer(peer.ip());
+            let service = router.clone().map_request(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(peer);
+                request
+            });
+            let service = TowerToHyperService::new(service);
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
             let connection = connections.watch(connection);
             tokio::spawn(async move {

@@ -17,4 +17,4 @@ mod store;
 pub use model::{Source, SourceSecrets};
 pub use processor::Processor;
 pub use routes::router;
-pub use sources::{SourceCache, SourceError, register_source, source_cache};
+pub use sources::{SourceCache, SourceError, register_source};

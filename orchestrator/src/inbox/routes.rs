@@ -2,7 +2,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Request, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use connector_matrix::appservice;
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     app::AppState,
-    http::{Problem, ProblemResult, extract::ApiPath, problem::ErrorChain},
+    http::{Problem, ProblemResult, extract::ApiPath, middleware::Charge, problem::ErrorChain},
     ids::{InboxEventId, SourceId},
 };
 
@@ -51,6 +51,34 @@ fn source_problem(error: &SourceError) -> Problem {
     }
 }
 
+/// A source that a request names, and whether the request was charged to its address for the look.
+struct Named {
+    source: Option<Source>,
+    charged: bool,
+}
+
+impl Named {
+    fn nothing() -> Self {
+        Self { source: None, charged: false }
+    }
+
+    /// The source with this id. A strange id is charged before the database is asked; one that has been a source's never is,
+    /// so that no flood keeps a tool's webhooks out.
+    async fn find(state: &AppState, charge: &Charge, id: &str) -> ProblemResult<Self> {
+        let Ok(id) = id.parse::<SourceId>() else { return Ok(Self::nothing()) };
+        let charged = sources::is_strange(state, id);
+        if charged {
+            charge.to_address(state)?;
+        }
+        let source = sources::find(state, id).await.map_err(|error| source_problem(&error))?;
+        Ok(Self { source, charged })
+    }
+
+    fn of_service(self, service: &str) -> Self {
+        Self { source: self.source.filter(|source| source.service == service), ..self }
+    }
+}
+
 async fn read_body(state: &AppState, request: Request) -> ProblemResult<Bytes> {
     crate::http::extract::body(request, state).await
 }
@@ -64,14 +92,12 @@ async fn read_body(state: &AppState, request: Request) -> ProblemResult<Bytes> {
 )]
 async fn receive(
     State(state): State<AppState>,
+    charge: Charge,
     ApiPath((service, source)): ApiPath<(String, String)>,
     request: Request,
 ) -> ProblemResult<Json<Received>> {
-    let source = match source.parse::<SourceId>() {
-        Ok(id) => sources::find(&state, id).await.map_err(|error| source_problem(&error))?,
-        Err(_) => None,
-    };
-    accept_signed(&state, source.filter(|source| source.service == service), request).await.map(Json)
+    let named = Named::find(&state, &charge, &source).await?.of_service(&service);
+    accept_signed(&state, &charge, named, request).await.map(Json)
 }
 
 /// The same without the source, where exactly one source of that service exists.
@@ -83,33 +109,39 @@ async fn receive(
 )]
 async fn receive_from_only_source(
     State(state): State<AppState>,
+    charge: Charge,
     ApiPath(service): ApiPath<String>,
     request: Request,
 ) -> ProblemResult<Json<Received>> {
-    let source = if service.contains('\0') {
-        None
+    let named = if service == chatwoot::SERVICE {
+        let source =
+            sources::only(&state, chatwoot::SERVICE).await.map_err(|error| source_problem(&error))?;
+        Named { source, charged: false }
     } else {
-        sources::only(&state, &service).await.map_err(|error| source_problem(&error))?
+        Named::nothing()
     };
-    accept_signed(&state, source, request).await.map(Json)
+    accept_signed(&state, &charge, named, request).await.map(Json)
 }
 
 async fn accept_signed(
     state: &AppState,
-    source: Option<Source>,
+    charge: &Charge,
+    named: Named,
     request: Request,
 ) -> ProblemResult<Received> {
+    let charged = named.charged;
+    let unproven = || if charged { refused() } else { charge.for_failure(state, refused()) };
     let headers = request.headers().clone();
     // Read in any case: an unknown source says the same as a known one with a wrong signature, whatever was sent.
     let body = read_body(state, request).await?;
-    let Some(source) = source.filter(|source| source.service == chatwoot::SERVICE) else {
-        return Err(refused());
+    let Some(source) = named.of_service(chatwoot::SERVICE).source else {
+        return Err(unproven());
     };
     let identified = chatwoot::accept(&source, &headers, &body, state.clock.now()).map_err(|error| match error {
         chatwoot::Refused::Signature(reason) => {
             metrics::counter!("chancery_inbox_rejected_total", "service" => chatwoot::SERVICE, "reason" => "signature").increment(1);
             tracing::info!(source = %source.id, %reason, "a webhook was refused");
-            refused()
+            unproven()
         }
         chatwoot::Refused::Unreadable(error) => {
             metrics::counter!("chancery_inbox_rejected_total", "service" => chatwoot::SERVICE, "reason" => "unreadable").increment(1);
@@ -117,15 +149,18 @@ async fn accept_signed(
             Problem::new(StatusCode::BAD_REQUEST, "webhooks.unreadable", "The body is not one of this service's events")
         }
     })?;
-    store_event(state, &source, identified, &body).await
+    store_event(state, charge, &source, identified, &body).await
 }
 
 async fn store_event(
     state: &AppState,
+    charge: &Charge,
     source: &Source,
     identified: Identified,
     body: &[u8],
 ) -> ProblemResult<Received> {
+    // Only what is proven to come from the source takes from its quota: nobody else can use it up.
+    charge.to(state.limits.source.take(&source.id))?;
     let now = state.clock.now();
     let sealed_body = state
         .master_key
@@ -146,18 +181,37 @@ async fn store_event(
 }
 
 /// Proves that the homeserver of a source sent the request.
-async fn matrix_source(state: &AppState, source: &str, headers: &HeaderMap) -> Result<Source, Response> {
+async fn matrix_source(
+    state: &AppState,
+    charge: &Charge,
+    source: &str,
+    headers: &HeaderMap,
+) -> Result<Source, Response> {
+    let named = Named::find(state, charge, source).await.map_err(in_matrix_words)?.of_service("matrix");
+    let charged = named.charged;
     let forbidden = || {
-        let (status, body) = appservice::ErrorBody::forbidden();
-        (status, Json(body)).into_response()
+        let over = if charged { None } else { charge.to_address(state).err() };
+        over.map_or_else(
+            || {
+                let (status, body) = appservice::ErrorBody::forbidden();
+                (status, Json(body)).into_response()
+            },
+            in_matrix_words,
+        )
     };
-    let found = match source.parse::<SourceId>() {
-        Ok(id) => sources::find(state, id).await.map_err(|error| source_problem(&error).into_response())?,
-        Err(_) => None,
-    };
-    let source = found.filter(|source| source.service == "matrix").ok_or_else(forbidden)?;
+    let source = named.source.ok_or_else(forbidden)?;
     appservice::verify(headers, &source.secrets).map_err(|_| forbidden())?;
     Ok(source)
+}
+
+/// A homeserver knows Matrix's own error for a 429; it repeats what it sent. Other problems are only for the log.
+fn in_matrix_words(problem: Problem) -> Response {
+    let Some(seconds) = problem.retry_after().filter(|_| problem.status() == StatusCode::TOO_MANY_REQUESTS)
+    else {
+        return problem.into_response();
+    };
+    let (status, body) = appservice::ErrorBody::limit_exceeded();
+    (status, [(header::RETRY_AFTER, seconds.to_string())], Json(body)).into_response()
 }
 
 /// Receives a transaction of the homeserver (Matrix application service API, `PUT /_matrix/app/v1/transactions/{txnId}`).
@@ -169,11 +223,12 @@ async fn matrix_source(state: &AppState, source: &str, headers: &HeaderMap) -> R
 )]
 async fn matrix_transaction(
     State(state): State<AppState>,
+    charge: Charge,
     ApiPath((source, transaction)): ApiPath<(String, String)>,
     request: Request,
 ) -> Response {
     let headers = request.headers().clone();
-    let source = match matrix_source(&state, &source, &headers).await {
+    let source = match matrix_source(&state, &charge, &source, &headers).await {
         Ok(source) => source,
         Err(response) => return response,
     };
@@ -191,9 +246,9 @@ async fn matrix_transaction(
         delivery_id: Some(store::storable(&transaction, 200)),
         key_hash: store::key_hash(&[b"transaction", transaction.as_bytes()]),
     };
-    match store_event(&state, &source, identified, &body).await {
+    match store_event(&state, &charge, &source, identified, &body).await {
         Ok(_) => Json(serde_json::json!({})).into_response(),
-        Err(problem) => problem.into_response(),
+        Err(problem) => in_matrix_words(problem),
     }
 }
 
@@ -205,10 +260,11 @@ async fn matrix_transaction(
 )]
 async fn matrix_ping(
     State(state): State<AppState>,
+    charge: Charge,
     ApiPath(source): ApiPath<String>,
     headers: HeaderMap,
 ) -> Response {
-    match matrix_source(&state, &source, &headers).await {
+    match matrix_source(&state, &charge, &source, &headers).await {
         Ok(_) => Json(serde_json::json!({})).into_response(),
         Err(response) => response,
     }

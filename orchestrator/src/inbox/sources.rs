@@ -18,6 +18,7 @@ use crate::{
 
 /// For how long a source is remembered.
 const REMEMBERED: Duration = Duration::from_secs(5);
+const MOST_REMEMBERED: u64 = 10_000;
 
 /// Why a source can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -64,14 +65,15 @@ pub async fn register_source(
     };
     audit::record(&mut tx, change).await?;
     tx.commit().await?;
-    state.sources.invalidate(&id).await;
+    state.sources.found.invalidate(&id).await;
+    state.sources.only.invalidate(service).await;
     Ok(id)
 }
 
 /// The active source with this id, its secrets opened. Known and unknown ids are remembered for a moment, so that whoever
 /// posts nonsense keeps no connection busy.
 pub(super) async fn find(state: &AppState, id: SourceId) -> Result<Option<Source>, SourceError> {
-    if let Some(remembered) = state.sources.get(&id).await {
+    if let Some(remembered) = state.sources.found.get(&id).await {
         return Ok(remembered);
     }
     let mut tx = state.database.system_tx().await?;
@@ -92,23 +94,49 @@ pub(super) async fn find(state: &AppState, id: SourceId) -> Result<Option<Source
             })
         }
     };
-    state.sources.insert(id, source.clone()).await;
+    if source.is_some() {
+        state.sources.seen.insert(id, ()).await;
+    }
+    state.sources.found.insert(id, source.clone()).await;
     Ok(source)
 }
 
-/// What is remembered of sources.
-pub type SourceCache = Cache<SourceId, Option<Source>>;
+/// Whether to look for this source may cost a look into the database for nothing: it isn't remembered, and no source with
+/// this id was ever seen.
+pub(super) fn is_strange(state: &AppState, id: SourceId) -> bool {
+    !state.sources.found.contains_key(&id) && !state.sources.seen.contains_key(&id)
+}
 
-/// An empty memory of sources.
-pub fn source_cache() -> SourceCache {
-    Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build()
+/// What is remembered of sources.
+#[derive(Debug)]
+pub struct SourceCache {
+    found: Cache<SourceId, Option<Source>>,
+    /// The ids that have been a source's.
+    seen: Cache<SourceId, ()>,
+    only: Cache<&'static str, Option<SourceId>>,
+}
+
+impl Default for SourceCache {
+    fn default() -> Self {
+        Self {
+            found: Cache::builder().max_capacity(MOST_REMEMBERED).time_to_live(REMEMBERED).build(),
+            seen: Cache::new(MOST_REMEMBERED),
+            only: Cache::builder().max_capacity(10).time_to_live(REMEMBERED).build(),
+        }
+    }
 }
 
 /// The only source of a service, if there is exactly one.
-pub(super) async fn only(state: &AppState, service: &str) -> Result<Option<Source>, SourceError> {
-    let mut tx = state.database.system_tx().await?;
-    let only = store::only_source(&mut tx, service).await?;
-    drop(tx);
+pub(super) async fn only(state: &AppState, service: &'static str) -> Result<Option<Source>, SourceError> {
+    let only = if let Some(remembered) = state.sources.only.get(service).await {
+        remembered
+    } else {
+        let mut tx = state.database.system_tx().await?;
+        let only = store::only_source(&mut tx, service).await?;
+        drop(tx);
+        state.sources.only.insert(service, only).await;
+        only
+    };
     match only {
         Some(id) => find(state, id).await,
         None => Ok(None),

@@ -31,7 +31,9 @@ pub async fn problems_as_pages(State(state): State<AppState>, request: Request, 
     };
 
     let problem = in_words(&state, &shown, request_id);
-    let frame_fits = shown.status.is_client_error() && shown.status != StatusCode::UNAUTHORIZED;
+    // Whoever asks too much gets nothing that has to be looked up.
+    let frameless = [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS];
+    let frame_fits = shown.status.is_client_error() && !frameless.contains(&shown.status);
     let session = match session.filter(|_| frame_fits) {
         Some(key) => state.sessions.touch(key, false).await.ok().flatten(),
         None => None,

@@ -13,6 +13,7 @@ mod harness;
 mod http2;
 mod inbox;
 mod isolation;
+mod limits;
 mod readings;
 mod realtime;
 mod rls;

@@ -2,10 +2,12 @@
 
 mod hosts;
 mod limits;
+mod rate_limits;
 mod request_id;
 mod security_headers;
 
 pub use hosts::{known_host, requested_host};
 pub use limits::{MAX_BODY_BYTES, limit_headers};
+pub use rate_limits::{Charge, Peer, charge_address, rate_limit_headers};
 pub use request_id::{RequestId, request_id};
 pub use security_headers::{ContentSecurityPolicy, security_headers};
