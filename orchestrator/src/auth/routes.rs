@@ -28,7 +28,7 @@ use crate::{
     http::{
         Problem,
         extract::ApiQuery,
-        middleware::{charge_address, requested_host},
+        middleware::{Charge, charge_address, requested_host},
         problem::ErrorChain,
     },
     pages,
