@@ -13,6 +13,7 @@ use connector_jitsi::{JitsiError, JitsiSettings, Signing, TokenMinter};
 use connector_matrix::{MatrixClient, MatrixSettings, RoomId, RoomSpec};
 use moka::future::Cache;
 use secrecy::{ExposeSecret as _, SecretString};
+use shell_ui::Ui;
 use url::Url;
 
 use crate::{
@@ -102,17 +103,15 @@ impl Matrix {
     ///
     /// # Errors
     /// Where the homeserver doesn't answer or refuses.
-    pub async fn approvals_room(&self, tenant: &TenantRef) -> Result<RoomId, ConnectorError> {
+    pub async fn approvals_room(&self, ui: &Ui, tenant: &TenantRef) -> Result<RoomId, ConnectorError> {
         if let Some(room) = self.rooms.get(&tenant.id).await {
             return Ok(room);
         }
         let spec = RoomSpec {
             // The tenant's id, not its name: a renamed tenant keeps its room.
             alias_localpart: self.client.alias_localpart(&format!("approvals_{}", tenant.id.0.simple())),
-            name: format!("Approvals · {}", tenant.name),
-            topic: Some(
-                "What waits for a decision, and what was decided. Decisions are made in Chancery.".to_owned(),
-            ),
+            name: ui.t_with("room-approvals", "tenant", &tenant.name),
+            topic: Some(ui.t("room-approvals-topic")),
             ..RoomSpec::default()
         };
         let room = self.client.ensure_room(&spec).await?;

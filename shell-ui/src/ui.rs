@@ -87,6 +87,17 @@ impl Ui {
         self.texts.say_with(name, &[(argument, value.as_ref())])
     }
 
+    /// The text with that name and several arguments.
+    pub fn t_with_all(&self, name: &str, arguments: &[(&'static str, &str)]) -> String {
+        self.texts.say_with(name, arguments)
+    }
+
+    /// What a problem with this stable code, such as `approvals.already_decided`, is called; none where its status says
+    /// enough.
+    pub fn problem(&self, code: &str) -> Option<String> {
+        self.texts.find(&format!("problem-{}", code.replace(['.', '_'], "-")))
+    }
+
     /// The text with that name and the argument `count`.
     pub fn t_count(&self, name: &str, count: impl Borrow<u64>) -> String {
         self.texts.count(name, *count.borrow())
@@ -201,6 +212,7 @@ impl Ui {
             HistoryKind::ConsultationCreated => return self.t("history-consultation-created"),
             HistoryKind::ConsultationStarted => "history-consultation-started",
             HistoryKind::ConsultationEnded => "history-consultation-ended",
+            HistoryKind::ConsultationCancelled => "history-consultation-cancelled",
         };
         let person = entry.person.clone().unwrap_or_else(|| self.t("somebody"));
         self.t_with(name, "person", &person)
@@ -212,7 +224,6 @@ mod tests {
     use chrono::{TimeDelta, TimeZone as _};
 
     use super::*;
-            HistoryKind::ConsultationCancelled => "history-consultation-cancelled",
 
     fn said(away: TimeDelta) -> String {
         let now = Utc.with_ymd_and_hms(2026, 7, 15, 12, 0, 0).single().expect("a time");
@@ -248,6 +259,6 @@ mod tests {
     #[test]
     fn an_unknown_audit_action_keeps_its_code() {
         assert_eq!(Ui::new("").audit_action("weather.changed"), "weather.changed");
-        assert_ne!(Ui::new("").audit_action("approval.created"), "approval.created");
+        assert_ne!(Ui::new("").audit_action("approval.requested"), "approval.requested");
     }
 }

@@ -6,6 +6,7 @@
 mod crates;
 mod documents;
 mod modules;
+mod texts;
 
 use std::path::{Path, PathBuf};
 

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use connector_chatwoot::NewNote;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use shell_ui::Ui;
 
 use super::{
     model::{Approval, ApprovalStatus},
@@ -112,23 +113,16 @@ fn link(state: &AppState, approval: &Approval) -> String {
     state.config.http.public_url.join(&path).map_or(path, String::from)
 }
 
-fn requester(approval: &Approval) -> &str {
-    approval.requested_by_name.as_deref().unwrap_or("Somebody")
-}
-
-fn approver(approval: &Approval) -> &str {
-    approval.approved_by_name.as_deref().unwrap_or("Somebody")
-}
-
 /// One sentence on what happened, without markup.
-fn sentence(approval: &Approval, status: ApprovalStatus) -> String {
-    match status {
-        ApprovalStatus::Pending => format!("{} asks for a decision", requester(approval)),
-        ApprovalStatus::Approved => format!("Approved by {}", approver(approval)),
-        ApprovalStatus::Rejected => format!("Rejected by {}", approver(approval)),
-        ApprovalStatus::Cancelled => format!("Taken back by {}", requester(approval)),
-        ApprovalStatus::Expired => "Expired without a decision".to_owned(),
-    }
+fn sentence(ui: &Ui, approval: &Approval, status: ApprovalStatus) -> String {
+    let (text, person) = match status {
+        ApprovalStatus::Pending => ("note-pending", &approval.requested_by_name),
+        ApprovalStatus::Approved => ("note-approved", &approval.approved_by_name),
+        ApprovalStatus::Rejected => ("note-rejected", &approval.approved_by_name),
+        ApprovalStatus::Cancelled => ("note-cancelled", &approval.requested_by_name),
+        ApprovalStatus::Expired => return ui.t("note-expired"),
+    };
+    ui.t_with(text, "person", person.clone().unwrap_or_else(|| ui.t("somebody")))
 }
 
 /// What people wrote, for Markdown: no links, no markup of their making.
@@ -166,11 +160,12 @@ impl Handler for Note {
         else {
             return Err(JobError::Permanent("the source names no conversation".to_owned()));
         };
-        let mut content = format!("**{}**: {}", line(&sentence(&approval, status)), line(&approval.title));
+        let mut content =
+            format!("**{}**: {}", line(&sentence(&state.ui, &approval, status)), line(&approval.title));
         if let Some(comment) = approval.comment.as_deref().filter(|_| status != ApprovalStatus::Pending) {
             content = format!("{content}\n\n{}", quoted(comment));
         }
-        let content = format!("{content}\n\n[Open in Chancery]({})", link(state, &approval));
+        let content = format!("{content}\n\n[{}]({})", state.ui.t("note-open"), link(state, &approval));
         // The same marker on each attempt: what was posted before a crash is found, not posted again.
         let source_id = format!("chancery:{}:{}", approval.id, status.as_str());
         let note = NewNote { content, source_id, content_attributes: serde_json::Map::new() };
@@ -205,8 +200,8 @@ impl Handler for Notice {
         let tenant = tenants::find(&mut tx, job.tenant).await?;
         drop(tx);
         let Some(tenant) = tenant else { return Ok(Effect::Nothing) };
-        let room = matrix.approvals_room(&tenant).await?;
-        let (what, link) = (sentence(&approval, status), link(state, &approval));
+        let room = matrix.approvals_room(&state.ui, &tenant).await?;
+        let (what, link) = (sentence(&state.ui, &approval, status), link(state, &approval));
         let body = format!("{what}: {} {link}", approval.title);
         let formatted = format!(
             "<strong>{}</strong>: <a href=\"{}\">{}</a>",

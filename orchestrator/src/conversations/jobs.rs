@@ -57,23 +57,19 @@ enum Refusal {
 }
 
 impl Refusal {
-    fn text(&self) -> &'static str {
-        match self {
-            Self::Unmapped => {
-                "Not escalated: your Chatwoot mail address belongs to no one (or to more than one person) here, or isn't verified in Keycloak. Ask your administrator."
-            }
-            Self::NotAllowed => {
-                "Not escalated: your role does not allow it. Ask an agent or a manager of this tenant."
-            }
-            Self::NoReason => {
-                "Not escalated: write the reason after /escalate, for example “/escalate refund of 1,200 EUR”."
-            }
-            Self::NoApprover => {
-                "Not escalated: nobody but you could decide here. The tenant needs an approver."
-            }
-            Self::AlreadyPending => "Not escalated again: this conversation already waits for a decision.",
-            Self::Unknown => "Not escalated: this conversation is not known here yet.",
-        }
+    #[cfg(test)]
+    const ALL: [Self; 6] = [
+        Self::Unmapped,
+        Self::NotAllowed,
+        Self::NoReason,
+        Self::NoApprover,
+        Self::AlreadyPending,
+        Self::Unknown,
+    ];
+
+    /// The name of the text that says so.
+    fn text(&self) -> String {
+        format!("escalation-refused-{}", self.code().replace('_', "-"))
     }
 
     fn code(&self) -> &'static str {
@@ -131,7 +127,7 @@ async fn escalate(state: &AppState, job: &Job, note: &EscalateNote) -> Result<Re
         consultation_requested: false,
         message: Some(note.message_id.to_string()),
     };
-    match service::escalate(&mut tx, &state.tools, conversation, escalation).await {
+    match service::escalate(&mut tx, state, conversation, escalation).await {
         Ok(_) => {
             job.complete(&mut tx).await?;
             tx.commit().await?;
@@ -156,7 +152,7 @@ async fn refuse(state: &AppState, job: &Job, note: &EscalateNote, refusal: &Refu
     let message = match (&state.tools.chatwoot, note.account.parse::<i64>()) {
         (Some(chatwoot), Ok(account)) => {
             let answer = NewNote {
-                content: refusal.text().to_owned(),
+                content: state.ui.t(refusal.text()),
                 source_id: format!("chancery:escalate-note:{}:{}", note.source, note.message_id),
                 content_attributes: serde_json::Map::new(),
             };
@@ -189,4 +185,16 @@ async fn record(
     };
     audit::record(tx, change).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_a_text() {
+        for refusal in Refusal::ALL {
+            assert!(shell_ui::Texts::default().find(&refusal.text()).is_some(), "{}", refusal.text());
+        }
+    }
 }

@@ -117,7 +117,7 @@ async fn escalate(
         Claim::Replay(response) => return Ok(response),
         Claim::Proceed(claimed) => claimed,
     };
-    let approval = service::escalate(&mut tx, &state.tools, id, escalation).await.map_err(problem)?;
+    let approval = service::escalate(&mut tx, &state, id, escalation).await.map_err(problem)?;
     let location = format!("/api/v1/approvals/{}", approval.id);
     let response = created(&location, approval.version, approval);
     let response = claimed.store(&mut tx, response).await?;

@@ -1,11 +1,13 @@
 use axum::http::StatusCode;
 use connector_chatwoot::ChatwootClient;
+use shell_ui::Ui;
 
 use super::{
     model::{Conversation, Escalation, Observation},
     store,
 };
 use crate::{
+    app::AppState,
     approvals::{self, Approval, ApprovalError, NewApproval, Source},
     auth::Permission,
     db::{Actor, TenantTx},
@@ -130,12 +132,12 @@ pub async fn page_of(
 /// [`EscalateError`].
 pub async fn escalate(
     tx: &mut TenantTx,
-    tools: &Tools,
+    state: &AppState,
     id: ConversationId,
     escalation: Escalation,
 ) -> Result<Approval, EscalateError> {
-    let conversation = find(tx, tools, id).await?;
-    let title = escalation.title.unwrap_or_else(|| default_title(&conversation));
+    let conversation = find(tx, &state.tools, id).await?;
+    let title = escalation.title.unwrap_or_else(|| default_title(&state.ui, &conversation));
     let new = NewApproval {
         title,
         description: escalation.reason,
@@ -155,11 +157,12 @@ pub async fn escalate(
     Ok(approvals::request(tx, conversation.tenant_id, new).await?)
 }
 
-fn default_title(conversation: &Conversation) -> String {
+fn default_title(ui: &Ui, conversation: &Conversation) -> String {
     let contact = conversation.contact_name.as_deref().map(str::trim).filter(|name| !name.is_empty());
+    let number = conversation.display_id.to_string();
     let title = match contact {
-        Some(contact) => format!("Conversation #{} with {contact}", conversation.display_id),
-        None => format!("Conversation #{}", conversation.display_id),
+        Some(contact) => ui.t_with_all("escalation-title", &[("number", &number), ("contact", contact)]),
+        None => ui.t_with("escalation-title-unknown", "number", &number),
     };
     title.chars().take(200).collect()
 }

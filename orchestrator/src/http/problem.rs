@@ -40,9 +40,9 @@ pub struct Problem {
     status: u16,
     /// Stable, for programs: `approvals.already_decided`.
     code: &'static str,
-    /// For people.
+    /// For developers, in English; pages have words of their own for the code.
     title: &'static str,
-    /// For people, about this occurrence.
+    /// For developers, about this occurrence.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     /// What is wrong with the body, for a 422.
@@ -65,12 +65,8 @@ pub struct Problem {
 pub struct ProblemShown {
     /// The HTTP status.
     pub status: StatusCode,
-    /// The stable code.
+    /// The stable code, by which a page finds its words.
     pub code: &'static str,
-    /// For people.
-    pub title: &'static str,
-    /// For people, about this occurrence.
-    pub detail: Option<String>,
 }
 
 impl Problem {
@@ -222,7 +218,7 @@ fn passes(code: &str) -> bool {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
-        let shown = ProblemShown { status, code: self.code, title: self.title, detail: self.detail.clone() };
+        let shown = ProblemShown { status, code: self.code };
         let retry_after = self.retry_after_seconds;
         let challenge = self.challenge.clone();
         let mut response = (status, Json(self)).into_response();

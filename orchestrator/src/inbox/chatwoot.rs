@@ -6,6 +6,7 @@ use connector_chatwoot::{
     Message, MessageType, SenderKind,
     webhook::{self, Event, EventName, ParseError, VerifyError},
 };
+use shell_ui::Ui;
 
 use super::{
     model::{Claimed, Identified, Source},
@@ -67,7 +68,12 @@ pub(super) enum ProcessError {
 }
 
 /// The effects of an event, in the worker's transaction for the source's tenant.
-pub(super) async fn process(tx: &mut TenantTx, claimed: &Claimed, body: &[u8]) -> Result<(), ProcessError> {
+pub(super) async fn process(
+    tx: &mut TenantTx,
+    ui: &Ui,
+    claimed: &Claimed,
+    body: &[u8],
+) -> Result<(), ProcessError> {
     let event = webhook::parse(body)?;
     // The account is bound to the source, never taken from the body.
     if event.account_id.is_some_and(|account| account.to_string() != claimed.account) {
@@ -77,7 +83,7 @@ pub(super) async fn process(tx: &mut TenantTx, claimed: &Claimed, body: &[u8]) -
         let key = format!("{}:{}", claimed.source, note.message_id);
         jobs::enqueue(tx, ESCALATE_NOTE, &key, &note, None).await?;
     }
-    if let Some(observation) = observation(&event, claimed, tx.now()) {
+    if let Some(observation) = observation(ui, &event, claimed, tx.now()) {
         conversations::observe(tx, claimed.tenant, &observation).await?;
     }
     Ok(())
@@ -120,7 +126,7 @@ fn is_ours(message: &Message) -> bool {
 }
 
 /// What an event tells of a conversation; none where it tells nothing that the mirror keeps.
-fn observation(event: &Event, claimed: &Claimed, now: DateTime<Utc>) -> Option<Observation> {
+fn observation(ui: &Ui, event: &Event, claimed: &Claimed, now: DateTime<Utc>) -> Option<Observation> {
     let relevant = matches!(
         event.name,
         EventName::MessageCreated
@@ -137,7 +143,7 @@ fn observation(event: &Event, claimed: &Claimed, now: DateTime<Utc>) -> Option<O
         let content = match (content, message.attachment_count) {
             (Some(content), _) => store::storable(content, MAX_LAST_MESSAGE),
             (None, 0) => return None,
-            (None, _) => "(attachment)".to_owned(),
+            (None, _) => ui.t("message-attachment"),
         };
         Some(conversations::ObservedMessage {
             content,

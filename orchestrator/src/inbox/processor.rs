@@ -159,7 +159,7 @@ impl Processor {
         // Matrix's transactions are kept as they came; nothing follows from them yet.
         if event.service == chatwoot::SERVICE {
             let body = self.state.master_key.open(BODY_SEALED_FOR, &event.sealed_body)?;
-            chatwoot::process(&mut tx, event, &body).await?;
+            chatwoot::process(&mut tx, &self.state.ui, event, &body).await?;
         }
         if store::complete(&mut tx, event).await? {
             tx.commit().await?;

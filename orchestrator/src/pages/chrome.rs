@@ -5,7 +5,7 @@ use axum::{
     http::request::Parts,
     response::{IntoResponse as _, Redirect, Response},
 };
-use shell_ui::{Chrome, Flash, Live, TenantLink};
+use shell_ui::{Chrome, Flash, Live, TenantLink, Ui};
 
 use super::modules;
 use crate::{
@@ -123,8 +123,12 @@ pub(super) fn frame(
         ui: state.ui.clone(),
         user_name: principal.name.clone(),
         profile_href: "/app/me".to_owned(),
-        tenant: tenant_link(principal, tenant, module),
-        tenants: principal.grants.iter().map(|grant| tenant_link(principal, &grant.tenant, module)).collect(),
+        tenant: tenant_link(&state.ui, principal, tenant, module),
+        tenants: principal
+            .grants
+            .iter()
+            .map(|grant| tenant_link(&state.ui, principal, &grant.tenant, module))
+            .collect(),
         modules: modules::links(state, principal, tenant, module, waiting),
         live: None,
         flash: None,
@@ -132,12 +136,20 @@ pub(super) fn frame(
 }
 
 /// Switching tenants keeps the module, where one sees it there.
-fn tenant_link(principal: &Principal, tenant: &TenantRef, module: &str) -> TenantLink {
+fn tenant_link(ui: &Ui, principal: &Principal, tenant: &TenantRef, module: &str) -> TenantLink {
     TenantLink {
         id: tenant.id.to_string(),
-        name: tenant.name.clone(),
+        name: tenant_name(ui, tenant),
         kind: kind(tenant.kind),
         href: modules::page_href(principal, tenant, module).unwrap_or_else(|| base(tenant.id)),
+    }
+}
+
+/// What a tenant is called: one's own has no name but ours.
+pub(super) fn tenant_name(ui: &Ui, tenant: &TenantRef) -> String {
+    match tenant.kind {
+        TenantKind::Individual => ui.tenant_kind(shell_ui::TenantKind::Personal),
+        TenantKind::Team | TenantKind::Organization => tenant.name.clone(),
     }
 }
 

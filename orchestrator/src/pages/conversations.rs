@@ -211,7 +211,7 @@ pub(super) async fn escalate(
     if conversation.tenant_id != place.tenant.id {
         return Err(Problem::not_found());
     }
-    let Err(refused) = conversations::escalate(&mut tx, &state.tools, id, escalation).await else {
+    let Err(refused) = conversations::escalate(&mut tx, &state, id, escalation).await else {
         tx.commit().await?;
         return Ok(place.see_other(&format!("{MODULE}/{id}"), "escalated"));
     };

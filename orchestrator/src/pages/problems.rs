@@ -67,26 +67,13 @@ fn wants_page(request: &Request) -> bool {
         && accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/html"))
 }
 
-/// The usual words for the status; the problem's own where they say more.
+/// The usual words for the status; those for the problem's code where there are some.
 fn in_words(state: &AppState, shown: &ProblemShown, request_id: Option<String>) -> Problem {
     let mut problem = Problem::for_status(&state.ui, shown.status.as_u16(), request_id);
-    if shown.code == "sign_in_storage" {
-        problem.title = state.ui.t("problem-sign-in-storage");
-        problem.detail = state.ui.t("problem-sign-in-storage-detail");
-    }
-    let is_usual = matches!(
-        shown.code,
-        "not_found"
-            | "forbidden"
-            | "invalid"
-            | "unauthorised"
-            | "method_not_allowed"
-            | "internal"
-            | "unavailable"
-    );
-    if !is_usual && shown.status.is_client_error() {
-        shown.title.clone_into(&mut problem.title);
-        problem.detail = shown.detail.clone().unwrap_or_else(|| state.ui.t("problem-400-detail"));
+    if let Some(title) = state.ui.problem(shown.code) {
+        problem.title = title;
+        let detail = state.ui.problem(&format!("{}.detail", shown.code));
+        problem.detail = detail.unwrap_or_else(|| state.ui.t("problem-400-detail"));
     }
     problem
 }

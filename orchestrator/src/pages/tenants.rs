@@ -1,10 +1,13 @@
 use axum::{extract::State, http::StatusCode};
 use serde::Deserialize;
-use shell_ui::pages::{Membership, TenantsPage};
+use shell_ui::{
+    Ui,
+    pages::{Membership, TenantsPage},
+};
 
 use super::{
     PageResult,
-    chrome::{Place, base, home, kind},
+    chrome::{Place, base, home, kind, tenant_name},
     page,
 };
 use crate::{
@@ -30,7 +33,8 @@ pub(super) async fn list(
     let mut tx = place.begin(&state).await?;
     let chrome = place.chrome(&state, &mut tx, "", None).await?;
     let grants = &place.visitor.grants;
-    let found = grants.iter().filter(|grant| is_like(grant, &query.q)).map(membership).collect();
+    let memberships = grants.iter().map(|grant| membership(&state.ui, grant));
+    let found = memberships.filter(|membership| is_like(membership, &query.q)).collect();
     let shown = TenantsPage {
         chrome,
         all: u64::try_from(grants.len()).unwrap_or(u64::MAX),
@@ -41,16 +45,16 @@ pub(super) async fn list(
 }
 
 /// Whether each word is somewhere in the name or the path.
-fn is_like(grant: &Grant, search: &str) -> bool {
-    let text = format!("{} {}", grant.tenant.name, grant.tenant.path).to_lowercase();
+fn is_like(membership: &Membership, search: &str) -> bool {
+    let text = format!("{} {}", membership.name, membership.path).to_lowercase();
     search.to_lowercase().split_whitespace().all(|word| text.contains(word))
 }
 
 /// A tenant with the visitor's roles in it.
-pub(super) fn membership(grant: &Grant) -> Membership {
+pub(super) fn membership(ui: &Ui, grant: &Grant) -> Membership {
     let is_own = grant.tenant.kind == TenantKind::Individual;
     Membership {
-        name: grant.tenant.name.clone(),
+        name: tenant_name(ui, &grant.tenant),
         kind: kind(grant.tenant.kind),
         path: if is_own { String::new() } else { grant.tenant.path.clone() },
         roles: grant.roles.iter().map(|role| role.as_str().to_owned()).collect(),
@@ -60,27 +64,24 @@ pub(super) fn membership(grant: &Grant) -> Membership {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use shell_ui::TenantKind;
 
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::{auth::TenantRef, ids::TenantId};
+    use super::{Membership, is_like};
 
     #[test]
     fn a_tenant_is_found_by_words_of_its_name_or_path() {
-        let tenant = TenantRef {
-            id: TenantId(Uuid::from_u128(1)),
+        let membership = Membership {
+            name: "Äcme Corporation".into(),
             kind: TenantKind::Organization,
             path: "/organizations/acme-corp".into(),
-            name: "Äcme Corporation".into(),
+            roles: Vec::new(),
+            href: String::new(),
         };
-        let grant = Grant { tenant, roles: BTreeSet::new() };
         for search in ["", "  ", "äcme", "ACME-CORP", "corporation äcme", "organizations"] {
-            assert!(is_like(&grant, search), "{search:?}");
+            assert!(is_like(&membership, search), "{search:?}");
         }
         for search in ["globex", "äcme globex"] {
-            assert!(!is_like(&grant, search), "{search:?}");
+            assert!(!is_like(&membership, search), "{search:?}");
         }
     }
 }

@@ -5,7 +5,6 @@ sign-in-lede = Approvals, conversations and consultations of your teams, in one 
 sign-in-with-keycloak = Sign in with Keycloak
 sign-in-hint = You will come back here afterwards.
 sign-in-failed = That didn’t work. Please try again.
-sign-in-cancelled = You stopped signing in. You can try again at any time.
 sign-in-took-too-long = Signing in took too long. Please try again.
 sign-in-unavailable = Keycloak can’t be reached just now. Please try again in a minute.
 sign-in-not-confirmed = That didn’t prove that it is you, so nothing was decided. Please go back and try again.
@@ -59,6 +58,36 @@ problem-503 = We are not ready yet
 problem-503-detail = The service is starting or being looked after. Please try again in a minute.
 problem-sign-in-storage = We can’t look up your sign-in
 problem-sign-in-storage-detail = The storage of sign-ins can’t be reached just now. You are still signed in. Please try again in a minute.
+
+# What went wrong, by the problem's code, where the status alone says too little.
+problem-approvals-already-decided = Somebody was faster
+problem-approvals-already-decided-detail = This request doesn’t wait for a decision any more. What was decided stands.
+problem-approvals-already-pending = Already waiting for a decision
+problem-approvals-already-pending-detail = A request about this conversation waits already. Once it is decided, you can ask again.
+problem-approvals-no-approver = Nobody could decide
+problem-approvals-no-approver-detail = Nobody but you could decide in this workspace. Switch to a team or organization that has an approver.
+problem-approvals-own-request = Your own request
+problem-approvals-own-request-detail = You asked for this yourself, so somebody else has to decide it.
+problem-consultations-cancelled = This consultation was cancelled
+problem-consultations-cancelled-detail = It won’t take place.
+problem-consultations-may-not-cancel = You may not cancel this
+problem-consultations-may-not-cancel-detail = Its host or an owner of this workspace can, but not who asked for the decision.
+problem-consultations-no-jitsi = No room to join
+problem-consultations-no-jitsi-detail = No video server is connected. Whoever runs this can change that.
+problem-consultations-not-host = Only the host can do this
+problem-consultations-not-host-detail = You can take part, but starting and ending is the host’s.
+problem-consultations-not-started = This consultation hasn’t begun
+problem-consultations-not-started-detail = It has to be started before it can be ended.
+problem-consultations-over = This consultation is over
+problem-consultations-over-detail = It has ended and can’t be joined any more.
+problem-consultations-started = This consultation has begun
+problem-consultations-started-detail = It can’t be cancelled any more. Its host can end it.
+problem-cross-site = This came from another site
+problem-cross-site-detail = For your safety, we only take forms from our own pages. Please open the page here and try again.
+problem-unknown-host = This is not our address
+problem-unknown-host-detail = Nobody has told this server that it is called so. Please check the address.
+problem-not-a-form = We can’t read that
+problem-not-a-form-detail = The form holds something that is not text. Please type it again.
 
 # The demo.
 demo-title = Try Chancery

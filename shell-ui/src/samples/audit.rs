@@ -36,7 +36,7 @@ impl Samples {
             chrome: self.chrome("audit"),
             filter: AuditFilter { from: "2026-10-01".into(), ..AuditFilter::default() },
             errors: FieldErrors::default(),
-            actions: ["approval.created", "approval.approved", "approval.rejected", "consultation.created"]
+            actions: ["approval.requested", "approval.approved", "approval.rejected", "consultation.created"]
                 .iter()
                 .map(|action| Choice { value: (*action).into(), label: self.ui.audit_action(action) })
                 .collect(),
@@ -67,7 +67,7 @@ impl Samples {
                 ),
                 entry(
                     3,
-                    "approval.created",
+                    "approval.requested",
                     "Amira Haddad",
                     "Refund of 240 € for order 1182",
                     4,
@@ -85,7 +85,7 @@ impl Samples {
                     &[("status", Some("pending"), Some("expired"))],
                 ),
                 entry(5, "weather.changed", MARKUP, MARKUP, 4_400, &[(MARKUP, Some(MARKUP), Some(MARKUP))]),
-                entry(6, "session.started", "Amira Haddad", "", 4_401, &[]),
+                entry(6, "principal.added", "Amira Haddad", "", 4_401, &[]),
             ],
             older_href: Some("?cursor=abc".into()),
             newest_href: None,

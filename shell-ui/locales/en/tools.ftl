@@ -1,0 +1,22 @@
+# What Chancery writes into the other tools: private notes in Chatwoot, notices in Matrix.
+note-pending = { $person } asks for a decision
+note-approved = Approved by { $person }
+note-rejected = Rejected by { $person }
+note-cancelled = Taken back by { $person }
+note-expired = Expired without a decision
+note-open = Open in Chancery
+room-approvals = Approvals · { $tenant }
+room-approvals-topic = What waits for a decision, and what was decided. Decisions are made in Chancery.
+
+# Why a private note that begins with /escalate leads to nothing.
+escalation-refused-unmapped = Not escalated: your Chatwoot mail address belongs to no one (or to more than one person) here, or isn't verified in Keycloak. Ask your administrator.
+escalation-refused-not-allowed = Not escalated: your role does not allow it. Ask an agent or a manager of this tenant.
+escalation-refused-no-reason = Not escalated: write the reason after /escalate, for example “/escalate refund of 1,200 EUR”.
+escalation-refused-no-approver = Not escalated: nobody but you could decide here. The tenant needs an approver.
+escalation-refused-already-pending = Not escalated again: this conversation already waits for a decision.
+escalation-refused-unknown-conversation = Not escalated: this conversation is not known here yet.
+
+# What is kept of a conversation.
+escalation-title = Conversation #{ $number } with { $contact }
+escalation-title-unknown = Conversation #{ $number }
+message-attachment = (attachment)
