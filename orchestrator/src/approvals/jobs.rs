@@ -31,7 +31,8 @@ struct About {
     approval_id: ApprovalId,
 }
 
-/// The kinds of this slice's jobs that do nothing with these tools.
+/// The kinds of this slice's jobs that do nothing with these tools. All replicas have the same (docs/OPERATIONS.md): a job
+/// for each approval that nobody needs would cost more than the rest of it.
 pub fn unneeded_jobs(tools: &Tools) -> Vec<&'static str> {
     let mut kinds = Vec::new();
     if tools.chatwoot.is_none() {
