@@ -55,7 +55,7 @@ impl Chrome {
 
     /// Whether the sidebar leads to other tools.
     pub(crate) fn has_tools(&self) -> bool {
-        self.modules.iter().any(|module| module.external)
+        self.modules.iter().any(ModuleLink::is_tool)
     }
 
     /// The events that have a text of their own, as in `live-approval-created`.
@@ -153,8 +153,30 @@ pub struct ModuleLink {
     pub current: bool,
     /// How many things wait there for the person; 0 shows nothing.
     pub badge: u64,
-    /// Whether it leads to another tool; such entries stand apart and open a tab of their own.
-    pub external: bool,
+    /// What it opens.
+    pub kind: ModuleKind,
+}
+
+/// What an entry of the sidebar opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModuleKind {
+    /// A page of ours.
+    Page,
+    /// Another tool, inside a page of ours.
+    Embedded,
+    /// Another tool, in a tab of its own.
+    Link,
+}
+
+impl ModuleLink {
+    /// Whether it is another tool; such entries stand apart.
+    pub(crate) fn is_tool(&self) -> bool {
+        self.kind != ModuleKind::Page
+    }
+
+    pub(crate) fn opens_tab(&self) -> bool {
+        self.kind == ModuleKind::Link
+    }
 }
 
 /// Where a page hears of changes.
@@ -251,11 +273,14 @@ mod tests {
             "escalated",
             "consultation-started",
             "consultation-ended",
+            "consultation-cancelled",
             "already-decided",
             "already-pending",
             "stale",
             "not-allowed",
             "already-ended",
+            "already-cancelled",
+            "already-started",
             "confirmed",
             "session-ended",
             "sessions-ended",
@@ -266,6 +291,3 @@ mod tests {
         }
     }
 }
-            "consultation-cancelled",
-            "already-cancelled",
-            "already-started",

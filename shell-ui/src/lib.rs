@@ -25,7 +25,7 @@ pub mod samples;
 
 pub use askama::{Error as RenderError, Template};
 pub use assets::{Asset, Assets, WORKER_PATH};
-pub use chrome::{Chrome, Flash, FlashKind, Live, ModuleLink, TenantKind, TenantLink};
+pub use chrome::{Chrome, Flash, FlashKind, Live, ModuleKind, ModuleLink, TenantKind, TenantLink};
 pub use icons::{ICON_NAMES, icon};
 pub use model::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AuditChange, AuditEntry, AuditFilter, Choice,

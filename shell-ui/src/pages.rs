@@ -390,6 +390,31 @@ pub struct Membership {
     pub href: String,
 }
 
+/// Another tool inside the frame. The answer's content security policy has to admit the tool's origin, and none but it.
+#[derive(Debug, Clone, Template)]
+#[template(path = "tool.html")]
+pub struct ToolPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// What the tool is called.
+    pub name: String,
+    /// Where it is; of another origin than ours, since what it may do in its frame would reach our pages otherwise.
+    pub url: String,
+    /// Whether it may use camera, microphone and screen, if the person lets it.
+    pub is_video: bool,
+}
+
+impl ToolPage {
+    /// What the tool may ask the person for (W3C Permissions Policy).
+    fn allow(&self) -> &'static str {
+        if self.is_video {
+            "camera; microphone; display-capture; autoplay; clipboard-write; fullscreen"
+        } else {
+            "clipboard-write; fullscreen"
+        }
+    }
+}
+
 /// A page inside the frame for what went wrong, for a person who is signed in.
 #[derive(Debug, Clone, Template)]
 #[template(path = "problem_in_shell.html")]

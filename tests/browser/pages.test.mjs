@@ -219,6 +219,20 @@ gallery("a cancelled consultation is in order", async (stage, looked) => {
   await see(page.locator("#past .row").filter({ hasText: customer }).getByText("Cancelled"));
 });
 
+gallery("a tool inside the shell is in order", async (stage, looked) => {
+  const visitor = await withAxe(await stage.visitor());
+  // Axe asks the frame, which is of another origin and doesn't hear it.
+  visitor.allow(/Failed to execute 'postMessage'/);
+  const page = await atAcme(visitor, agent);
+  const tools = page.getByRole("navigation", { name: "Your tools" });
+  await tools.getByRole("link", { name: "Matrix" }).click();
+  await see(page.frameLocator('iframe[title="Matrix"]').getByRole("heading", { name: "Rooms" }));
+  assert.equal(await tools.getByRole("link", { name: "Matrix" }).getAttribute("aria-current"), "page");
+  await looked(page, "a tool inside the shell");
+  await switchTo(page, "Personal");
+  assert.match(page.url(), /\/tools\/matrix$/, "one stays with the tool");
+});
+
 gallery("the pages of somebody who may only look are in order", async (stage, looked) => {
   const { path } = await pendingApproval(stage, { consultation: true });
   const visitor = await withAxe(await stage.visitor());

@@ -64,6 +64,7 @@ impl Server {
                 ("acme-ceo".to_owned(), "Cara <b>CEO</b>".to_owned()),
             ],
             retry_unit: Duration::from_millis(5),
+            frame_ancestors: vec!["https://suite.example.org".to_owned()],
         })
         .unwrap();
         tokio::spawn(connector_core::fake::serve(double.router(), listener, std::future::pending()));
@@ -418,6 +419,8 @@ async fn the_page_shows_who_says_what_escaped_and_nothing_inline() {
     let answer = reqwest::get(server.base.clone()).await.unwrap();
     let policy = answer.headers()["content-security-policy"].to_str().unwrap();
     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    // Who may frame it is told, and nobody else may.
+    assert!(policy.ends_with("; frame-ancestors https://suite.example.org"), "{policy}");
     let bot = server.client.sender().clone();
     assert_eq!(server.write(&room, &bot, "not me").await, StatusCode::FORBIDDEN);
     let foreign = reqwest::Client::new()

@@ -366,6 +366,8 @@ pub struct ChatwootConfig {
     pub token: SecretString,
     /// The token of the bot that writes notes; empty where the administrator does.
     pub bot_token: SecretString,
+    /// Whether the shell shows it inside a page.
+    pub embed: bool,
 }
 
 /// `[matrix]`
@@ -382,6 +384,24 @@ pub struct MatrixConfig {
     pub hs_token: SecretString,
     /// The bot's local part.
     pub sender_localpart: String,
+    /// The client that people use; empty for the homeserver's own address.
+    pub client_url: String,
+    /// Whether the shell shows the client inside a page.
+    pub embed: bool,
+}
+
+impl MatrixConfig {
+    /// Where people read the team's chat.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`].
+    pub fn client(&self) -> Result<Url, ConfigError> {
+        if self.client_url.is_empty() {
+            parse_url("matrix.url", &self.url)
+        } else {
+            parse_url("matrix.client_url", &self.client_url)
+        }
+    }
 }
 
 /// `[jitsi]`
@@ -400,6 +420,8 @@ pub struct JitsiConfig {
     pub audience: String,
     /// Minutes for which a token lets somebody in.
     pub token_minutes: i64,
+    /// Whether the shell shows it inside a page.
+    pub embed: bool,
 }
 
 /// `[jobs]`
@@ -505,12 +527,36 @@ impl Config {
         }
         self.redis.validate()?;
         self.step_up.validate()?;
+        self.validate_embedded()?;
         if self.session.idle_minutes <= 0 || self.session.absolute_hours <= 0 {
             return Err(invalid("session", "idle_minutes and absolute_hours must be more than 0"));
         }
         self.limits.validate()?;
         if !(1..=24 * 60).contains(&self.jitsi.token_minutes) {
             return Err(invalid("jitsi.token_minutes", "must be from 1 to 1440"));
+        }
+        Ok(())
+    }
+
+    /// A tool in a frame may run scripts of its origin: of ours, it could act as whoever looks at it.
+    fn validate_embedded(&self) -> Result<(), ConfigError> {
+        let ours: Vec<String> = std::iter::once(Some(self.http.public_url.clone()))
+            .chain(self.http.additional_hosts.iter().map(|host| self.http.origin_for(host)))
+            .flatten()
+            .map(|url| origin(&url))
+            .collect();
+        let matrix = if self.matrix.url.is_empty() { String::new() } else { self.matrix.client()?.into() };
+        for (setting, embed, url) in [
+            ("chatwoot.embed", self.chatwoot.embed, &self.chatwoot.url),
+            ("matrix.embed", self.matrix.embed, &matrix),
+            ("jitsi.embed", self.jitsi.embed, &self.jitsi.url),
+        ] {
+            if embed && Url::parse(url).is_ok_and(|url| ours.contains(&origin(&url))) {
+                return Err(invalid(
+                    setting,
+                    "a tool under our own host name can't be shown in a frame: give it one of its own",
+                ));
+            }
         }
         Ok(())
     }
@@ -601,6 +647,28 @@ mod tests {
         assert!(trusted("10.9.8.7") && trusted("::ffff:10.9.8.7") && trusted("2001:db8::1"));
         assert!(!trusted("11.0.0.1") && !trusted("2001:db8::2"));
         assert!(read(r#"["proxy.example.org"]"#).unwrap_err().to_string().contains("proxy.example.org"));
+    }
+
+    #[test]
+    fn a_tool_of_our_own_origin_is_not_framed() {
+        let mut config: Config = Figment::from(Toml::string(DEFAULTS)).extract().unwrap();
+        config.http.public_url = Url::parse("https://suite.example.org").unwrap();
+        config.http.additional_hosts = vec!["other.example.org".to_owned()];
+        config.jitsi.embed = true;
+        for (url, accepted) in [
+            ("", true),
+            ("https://meet.example.org", true),
+            ("https://suite.example.org/meet", false),
+            ("https://other.example.org/meet", false),
+            ("https://suite.example.org:8443", true),
+        ] {
+            config.jitsi.url = url.to_owned();
+            assert_eq!(config.validate_embedded().is_ok(), accepted, "{url}");
+        }
+        (config.matrix.url, config.matrix.embed) = ("https://matrix.example.org".to_owned(), true);
+        config.validate_embedded().unwrap();
+        config.matrix.client_url = "https://suite.example.org/element".to_owned();
+        assert!(config.validate_embedded().unwrap_err().to_string().starts_with("matrix.embed"));
     }
 
     #[test]

@@ -189,6 +189,10 @@ impl Doubles {
             appservice_url: None,
             users: PEOPLE.iter().map(|person| (person.username.to_owned(), person.name.to_owned())).collect(),
             retry_unit: matrix::RETRY_UNIT,
+            frame_ancestors: std::iter::once(addresses.chancery.to_string())
+                .chain(addresses.additional_hosts())
+                .map(|host| format!("http://{host}"))
+                .collect(),
         })?;
         let jitsi = FakeJitsi::open(jitsi::Options {
             public_url: url(addresses.jitsi)?,
@@ -236,6 +240,7 @@ impl Doubles {
         config.matrix.as_token = secrets.matrix_as_token.clone().into();
         config.matrix.hs_token = secrets.matrix_hs_token.clone().into();
         config.matrix.sender_localpart = BOT.into();
+        config.matrix.embed = true;
         config.jitsi.url = self.jitsi.public_url().to_string();
         config.jitsi.app_id = JITSI_APP.into();
         config.jitsi.secret = secrets.jitsi_secret.clone().into();

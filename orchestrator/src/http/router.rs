@@ -83,6 +83,7 @@ pub fn router(state: AppState) -> Router {
         .layer(middleware::from_fn(limit_headers))
         .layer(middleware::from_fn_with_state(state.clone(), request_id))
         .layer(middleware::from_fn_with_state(policy, security_headers))
+        .layer(middleware::map_response(pages::admit_frames))
         .with_state(state)
 }
 

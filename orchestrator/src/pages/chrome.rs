@@ -123,11 +123,11 @@ pub(super) fn frame(
         ui: state.ui.clone(),
         user_name: principal.name.clone(),
         profile_href: "/app/me".to_owned(),
-        tenant: tenant_link(&state.ui, principal, tenant, module),
+        tenant: tenant_link(state, principal, tenant, module),
         tenants: principal
             .grants
             .iter()
-            .map(|grant| tenant_link(&state.ui, principal, &grant.tenant, module))
+            .map(|grant| tenant_link(state, principal, &grant.tenant, module))
             .collect(),
         modules: modules::links(state, principal, tenant, module, waiting),
         live: None,
@@ -136,12 +136,12 @@ pub(super) fn frame(
 }
 
 /// Switching tenants keeps the module, where one sees it there.
-fn tenant_link(ui: &Ui, principal: &Principal, tenant: &TenantRef, module: &str) -> TenantLink {
+fn tenant_link(state: &AppState, principal: &Principal, tenant: &TenantRef, module: &str) -> TenantLink {
     TenantLink {
         id: tenant.id.to_string(),
-        name: tenant_name(ui, tenant),
+        name: tenant_name(&state.ui, tenant),
         kind: kind(tenant.kind),
-        href: modules::page_href(principal, tenant, module).unwrap_or_else(|| base(tenant.id)),
+        href: modules::shell_href(state, principal, tenant, module).unwrap_or_else(|| base(tenant.id)),
     }
 }
 

@@ -13,6 +13,7 @@ mod audit;
 mod chrome;
 mod consultations;
 mod conversations;
+mod embedded;
 mod events;
 mod form;
 mod modules;
@@ -38,6 +39,7 @@ use crate::{
     http::{Problem, ProblemResult},
 };
 
+pub use embedded::admit_frames;
 pub use problems::problems_as_pages;
 pub use sign_in::{SignInFailure, sign_in, sign_in_failed, signed_out};
 pub use start::{StartPage, StartPerson};
@@ -69,9 +71,10 @@ pub fn router() -> Router<AppState> {
         .route("/app/t/{tenant}/consultations/{id}", get(consultations::show))
         .route("/app/t/{tenant}/consultations/{id}/start", post(consultations::start))
         .route("/app/t/{tenant}/consultations/{id}/end", post(consultations::end))
+        .route("/app/t/{tenant}/consultations/{id}/cancel", post(consultations::cancel))
         .route("/app/t/{tenant}/consultations/{id}/join", post(consultations::join))
         .route("/app/t/{tenant}/audit", get(audit::list))
-        .route("/app/t/{tenant}/consultations/{id}/cancel", post(consultations::cancel))
+        .route("/app/t/{tenant}/tools/{id}", get(embedded::show))
         .method_not_allowed_fallback(method_not_allowed)
 }
 

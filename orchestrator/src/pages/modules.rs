@@ -1,6 +1,6 @@
 //! The registry of modules: what the sidebar offers, to whom. To add one, add a line to [`MODULES`].
 
-use shell_ui::ModuleLink;
+use shell_ui::{ModuleKind, ModuleLink};
 use url::Url;
 
 use super::chrome::base;
@@ -13,8 +13,17 @@ use crate::{
 enum Kind {
     /// A page of ours; what follows the tenant's path.
     Page(&'static str),
-    /// Another tool, in a tab of its own; none where it isn't connected.
-    Link(fn(&AppState) -> Option<Url>),
+    /// Another tool; none where it isn't connected. Its settings say whether it is shown inside a page of ours.
+    Tool(fn(&AppState) -> Option<Tool>),
+}
+
+/// Another tool as it is configured.
+struct Tool {
+    url: Url,
+    /// Inside a page of ours, or in a tab of its own.
+    embed: bool,
+    /// Whether it wants camera and microphone.
+    is_video: bool,
 }
 
 /// What a module is called.
@@ -23,6 +32,15 @@ enum Name {
     Text(&'static str),
     /// A proper name, the same in every language.
     Proper(&'static str),
+}
+
+impl Name {
+    fn said(&self, state: &AppState) -> String {
+        match self {
+            Self::Text(text) => state.ui.t(text),
+            Self::Proper(name) => (*name).to_owned(),
+        }
+    }
 }
 
 /// An entry of the registry.
@@ -41,14 +59,14 @@ const fn page(id: &'static str, text: &'static str, permission: Permission, path
     Module { id, name: Name::Text(text), icon: id, permission, counts_waiting: false, kind: Kind::Page(path) }
 }
 
-const fn link(
+const fn tool(
     id: &'static str,
     name: &'static str,
     icon: &'static str,
     permission: Permission,
-    url: fn(&AppState) -> Option<Url>,
+    tool: fn(&AppState) -> Option<Tool>,
 ) -> Module {
-    Module { id, name: Name::Proper(name), icon, permission, counts_waiting: false, kind: Kind::Link(url) }
+    Module { id, name: Name::Proper(name), icon, permission, counts_waiting: false, kind: Kind::Tool(tool) }
 }
 
 /// All modules, in the sidebar's order.
@@ -61,14 +79,18 @@ const MODULES: [Module; 8] = [
     },
     page("consultations", "module-consultations", Permission::ConsultationJoin, "consultations"),
     page("audit", "module-audit", Permission::AuditRead, "audit"),
-    link("chatwoot", "Chatwoot", "conversations", Permission::ConversationRead, |state| {
-        state.tools.chatwoot.as_ref().map(|chatwoot| chatwoot.url.clone())
+    tool("chatwoot", "Chatwoot", "conversations", Permission::ConversationRead, |state| {
+        let url = state.tools.chatwoot.as_ref()?.url.clone();
+        Some(Tool { url, embed: state.config.chatwoot.embed, is_video: false })
     }),
-    link("matrix", "Matrix", "team-chat", Permission::TenantRead, |state| {
-        state.tools.matrix.as_ref().and_then(|_| Url::parse(&state.config.matrix.url).ok())
+    tool("matrix", "Matrix", "team-chat", Permission::TenantRead, |state| {
+        state.tools.matrix.as_ref()?;
+        let url = state.config.matrix.client().ok()?;
+        Some(Tool { url, embed: state.config.matrix.embed, is_video: false })
     }),
-    link("jitsi", "Jitsi", "video", Permission::TenantRead, |state| {
-        state.tools.jitsi.as_ref().map(|jitsi| jitsi.url.clone())
+    tool("jitsi", "Jitsi", "video", Permission::TenantRead, |state| {
+        let url = state.tools.jitsi.as_ref()?.url.clone();
+        Some(Tool { url, embed: state.config.jitsi.embed, is_video: true })
     }),
 ];
 
@@ -84,6 +106,11 @@ fn href(tenant: &TenantRef, path: &str) -> String {
     format!("{}{separator}{path}", base(tenant.id))
 }
 
+/// The address of the page of ours that shows a tool.
+fn tool_href(tenant: &TenantRef, id: &str) -> String {
+    href(tenant, &format!("tools/{id}"))
+}
+
 /// The modules of a tenant that `principal` sees.
 pub(super) fn links(
     state: &AppState,
@@ -96,21 +123,21 @@ pub(super) fn links(
         .iter()
         .filter(|module| sees(principal, tenant, module))
         .filter_map(|module| {
-            let (href, external) = match &module.kind {
-                Kind::Page(path) => (href(tenant, path), false),
-                Kind::Link(url) => (String::from(url(state)?), true),
+            let (href, kind) = match &module.kind {
+                Kind::Page(path) => (href(tenant, path), ModuleKind::Page),
+                Kind::Tool(tool) => match tool(state)? {
+                    Tool { embed: true, .. } => (tool_href(tenant, module.id), ModuleKind::Embedded),
+                    Tool { url, .. } => (String::from(url), ModuleKind::Link),
+                },
             };
             Some(ModuleLink {
                 id: module.id.to_owned(),
-                name: match module.name {
-                    Name::Text(text) => state.ui.t(text),
-                    Name::Proper(name) => name.to_owned(),
-                },
+                name: module.name.said(state),
                 icon: module.icon.to_owned(),
                 href,
                 current: module.id == current,
                 badge: if module.counts_waiting { waiting } else { 0 },
-                external,
+                kind,
             })
         })
         .collect()
@@ -123,11 +150,43 @@ pub(super) fn page_href(principal: &Principal, tenant: &TenantRef, id: &str) -> 
     sees(principal, tenant, module).then(|| href(tenant, path))
 }
 
+/// A tool that is shown in a page of ours.
+pub(super) struct Embedded {
+    pub name: String,
+    pub url: Url,
+    pub is_video: bool,
+}
+
+/// The tool with this id, if it is shown in a page of ours and `principal` sees it in the tenant.
+pub(super) fn embedded(
+    state: &AppState,
+    principal: &Principal,
+    tenant: &TenantRef,
+    id: &str,
+) -> Option<Embedded> {
+    let module = MODULES.iter().find(|module| module.id == id)?;
+    let Kind::Tool(tool) = module.kind else { return None };
+    let Tool { url, is_video, .. } =
+        tool(state).filter(|tool| tool.embed && sees(principal, tenant, module))?;
+    Some(Embedded { name: module.name.said(state), url, is_video })
+}
+
+/// Where the module with this id opens in a tenant, if `principal` sees it there and it opens in the shell.
+pub(super) fn shell_href(
+    state: &AppState,
+    principal: &Principal,
+    tenant: &TenantRef,
+    id: &str,
+) -> Option<String> {
+    page_href(principal, tenant, id)
+        .or_else(|| embedded(state, principal, tenant, id).map(|_| tool_href(tenant, id)))
+}
+
 /// The path of the page of ours with this id.
 pub(super) fn page_path(id: &str) -> Option<&'static str> {
     MODULES.iter().find(|module| module.id == id).and_then(|module| match module.kind {
         Kind::Page(path) => Some(path),
-        Kind::Link(_) => None,
+        Kind::Tool(_) => None,
     })
 }
 

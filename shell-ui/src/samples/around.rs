@@ -2,10 +2,18 @@
 
 use super::{
     ACME, DemoPage, DemoPerson, ENGINEERING, Membership, OWN, Problem, ProblemInShell, ProblemPage,
-    ProfilePage, Samples, SessionRow, SessionsPage, SignInPage, TenantKind, TenantLink, TenantsPage,
+    ProfilePage, Samples, SessionRow, SessionsPage, SignInPage, TenantKind, TenantLink, TenantsPage, ToolPage,
 };
 
 impl Samples {
+    pub(super) fn tool(&self) -> ToolPage {
+        let mut chrome = self.chrome("");
+        for module in &mut chrome.modules {
+            module.current = module.id == "Matrix";
+        }
+        ToolPage { chrome, name: "Matrix".into(), url: "http://127.0.0.1:8083/".into(), is_video: false }
+    }
+
     pub(super) fn profile(&self) -> ProfilePage {
         ProfilePage {
             chrome: self.chrome(""),

@@ -14,13 +14,13 @@ use crate::pages::{
     ApprovalPage, ApprovalsPage, AuditPage, ConsultationPage, ConsultationsPage, ConversationPage,
     ConversationsPage, CookieBlockedPage, Decision, DecisionForm, DemoPage, DemoPerson, EscalateForm,
     Membership, NewApprovalPage, OverviewPage, Problem, ProblemInShell, ProblemPage, ProfilePage,
-    SessionsPage, SignInPage, SignedOutPage, TenantsPage,
+    SessionsPage, SignInPage, SignedOutPage, TenantsPage, ToolPage,
 };
 use crate::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AuditChange, AuditEntry, AuditFilter, Choice, Chrome,
     ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus, Fact,
-    FieldErrors, Flash, HistoryEntry, HistoryKind, LinkTo, Live, ModuleLink, Priority, RenderError,
-    SessionRow, TenantKind, TenantLink, Time, Ui,
+    FieldErrors, Flash, HistoryEntry, HistoryKind, LinkTo, Live, ModuleKind, ModuleLink, Priority,
+    RenderError, SessionRow, TenantKind, TenantLink, Time, Ui,
 };
 
 /// Markup that somebody wrote where text was asked for: it must come out as text.
@@ -94,6 +94,7 @@ impl Samples {
             ("audit", self.audit().render()?),
             ("audit-empty", self.audit_empty().render()?),
             ("audit-errors", self.audit_errors().render()?),
+            ("tool", self.tool().render()?),
             ("profile", self.profile().render()?),
             ("sessions", self.sessions().render()?),
             ("tenants", self.tenants("").render()?),
@@ -126,9 +127,9 @@ impl Samples {
             kind,
             href: format!("/app/t/{id}/approvals"),
         };
-        let module = |id: &str, badge, external, href: String| ModuleLink {
+        let module = |id: &str, badge, kind, href: String| ModuleLink {
             id: id.into(),
-            name: if external { id.into() } else { self.ui.t(format!("module-{id}")) },
+            name: if kind == ModuleKind::Page { self.ui.t(format!("module-{id}")) } else { id.into() },
             icon: match id {
                 "Chatwoot" => "conversations".into(),
                 "Matrix" => "team-chat".into(),
@@ -138,7 +139,7 @@ impl Samples {
             href,
             current: id == current,
             badge,
-            external,
+            kind,
         };
         Chrome {
             ui: self.ui.clone(),
@@ -151,14 +152,14 @@ impl Samples {
                 tenant(ACME, "Acme Corp", TenantKind::Organization),
             ],
             modules: vec![
-                module("overview", 0, false, "overview.html".into()),
-                module("conversations", 0, false, "conversations.html".into()),
-                module("approvals", 3, false, "approvals.html".into()),
-                module("consultations", 0, false, "consultations.html".into()),
-                module("audit", 0, false, "audit.html".into()),
-                module("Chatwoot", 0, true, "http://127.0.0.1:8082/".into()),
-                module("Matrix", 0, true, "http://127.0.0.1:8083/".into()),
-                module("Jitsi", 0, true, "http://127.0.0.1:8084/".into()),
+                module("overview", 0, ModuleKind::Page, "overview.html".into()),
+                module("conversations", 0, ModuleKind::Page, "conversations.html".into()),
+                module("approvals", 3, ModuleKind::Page, "approvals.html".into()),
+                module("consultations", 0, ModuleKind::Page, "consultations.html".into()),
+                module("audit", 0, ModuleKind::Page, "audit.html".into()),
+                module("Chatwoot", 0, ModuleKind::Link, "http://127.0.0.1:8082/".into()),
+                module("Matrix", 0, ModuleKind::Embedded, "tool.html".into()),
+                module("Jitsi", 0, ModuleKind::Link, "http://127.0.0.1:8084/".into()),
             ],
             live: Some(Live { events_url: format!("/app/t/{ACME}/events"), last_event_id: Some(4_711) }),
             flash: None,

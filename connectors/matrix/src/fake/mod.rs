@@ -59,6 +59,8 @@ pub struct Options {
     pub users: Vec<(String, String)>,
     /// The unit of the waits between failed pushes: [`RETRY_UNIT`], or less in tests.
     pub retry_unit: Duration,
+    /// The origins that may show the pages in a frame (CSP `frame-ancestors`), as an administrator allows it for Element.
+    pub frame_ancestors: Vec<String>,
 }
 
 /// What the double shall do wrong with the next request to the client-server API.

@@ -24,7 +24,7 @@ use super::{
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("reload.js");
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+     form-action 'self'; base-uri 'none'; frame-ancestors";
 const LONGEST_MESSAGE: usize = 10_000;
 
 pub(super) fn router(double: &Arc<FakeMatrix>) -> Router {
@@ -34,12 +34,21 @@ pub(super) fn router(double: &Arc<FakeMatrix>) -> Router {
         .route("/_double/style.css", get(style))
         .route("/_double/reload.js", get(script))
         .route("/favicon.ico", get(StatusCode::NO_CONTENT))
-        .layer(middleware::from_fn(guard))
+        .layer(middleware::from_fn_with_state(policy(double), guard))
         .with_state(Arc::clone(double))
 }
 
+fn policy(double: &FakeMatrix) -> HeaderValue {
+    let ancestors = match double.options.frame_ancestors.as_slice() {
+        [] => "'none'".to_owned(),
+        origins => origins.join(" "),
+    };
+    HeaderValue::from_str(&format!("{CONTENT_SECURITY_POLICY} {ancestors}"))
+        .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
+}
+
 /// Headers for every page; and a form of another site is not accepted.
-async fn guard(request: Request, next: Next) -> Response {
+async fn guard(State(policy): State<HeaderValue>, request: Request, next: Next) -> Response {
     let foreign = request
         .headers()
         .get("sec-fetch-site")
@@ -48,8 +57,8 @@ async fn guard(request: Request, next: Next) -> Response {
         return StatusCode::FORBIDDEN.into_response();
     }
     let mut response = next.run(request).await;
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-store"),
