@@ -31,8 +31,8 @@ story("signing out ends the session here and at Keycloak, and old tabs say so", 
   assert.equal(new URL(page.url()).origin, ceo.origin);
   assert.deepEqual(await visitor.context.cookies(ceo.origin), []);
 
-  // The open stream is looked at again every few seconds.
-  await see(old.locator("#live").getByText("You have been signed out"), 20_000);
+  // The open stream ends with the session.
+  await see(old.locator("#live").getByText("You have been signed out"));
   await old.locator("#live").getByRole("link", { name: "Reload" }).click();
   await see(old.getByRole("link", { name: "Sign in with Keycloak" }));
 
@@ -40,6 +40,22 @@ story("signing out ends the session here and at Keycloak, and old tabs say so", 
   await visitor.context.addCookies(cookies);
   await page.goto(address);
   await see(page.getByRole("link", { name: "Sign in with Keycloak" }));
+});
+
+story("one signs out everywhere else, and the pages there say so at once", async (stage) => {
+  const [here, there] = [await stage.visitor(), await stage.visitor()];
+  there.allow(/\b401\b/);
+  const page = await atAcme(here, ceo);
+  const elsewhere = await atAcme(there, ceo, "/approvals");
+  await page.goto(`${ceo.origin}/app/me`);
+  await page.getByRole("link", { name: "Where you are signed in" }).click();
+  await see(page.getByText("This one"));
+  await page.getByRole("button", { name: "Sign out everywhere else" }).click();
+  await see(page.getByText("Signed out everywhere else."));
+  assert.equal(await page.getByRole("button", { name: "Sign out there" }).count(), 0);
+  await see(elsewhere.locator("#live").getByText("You have been signed out"));
+  await elsewhere.reload();
+  await see(elsewhere.getByRole("link", { name: "Sign in with Keycloak" }));
 });
 
 story("the way back with the browser's own button shows nothing after signing out", async (stage) => {

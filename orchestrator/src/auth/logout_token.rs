@@ -80,12 +80,12 @@ fn check(
     if !claims.get("events").and_then(|events| events.get(EVENT)).is_some_and(Value::is_object) {
         return Err("events");
     }
-    let issued = time("iat").ok_or("no time of issue")?;
+    let issued_at = time("iat").ok_or("no time of issue")?;
     let expires = time("exp").ok_or("no end")?;
-    if issued > now + skew {
+    if issued_at > now + skew {
         return Err("not yet valid");
     }
-    if expires <= now - skew || issued <= now - FRESH - skew {
+    if expires <= now - skew || issued_at <= now - FRESH - skew {
         return Err("expired");
     }
     let id = text("jti").ok_or("no id")?;
@@ -97,7 +97,7 @@ fn check(
         session: session.map(str::to_owned),
         subject: subject.map(str::to_owned),
         id: id.to_owned(),
-        good_until: expires.min(issued + FRESH) + skew,
+        good_until: expires.min(issued_at + FRESH) + skew,
     })
 }
 

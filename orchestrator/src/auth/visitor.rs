@@ -102,10 +102,12 @@ impl Visitor {
 /// Ends the sessions of somebody whom Keycloak has disabled or deleted: none of them is good for anything any more.
 async fn end_all(state: &AppState, user: UserId) {
     match state.sessions.end_all_of(user, None).await {
-        Ok(ended) => tracing::info!(ended, "the sessions of somebody who is disabled or deleted have ended"),
+        Ok(ended) => {
+            tracing::info!(ended, "the sessions of somebody who is disabled or deleted have ended");
+        }
         // They lead nowhere as long as the user is unknown, and the next use tries again.
         Err(error) => {
-            tracing::warn!(error = %ErrorChain(&error), "the sessions of somebody who is disabled could not be ended")
+            tracing::warn!(error = %ErrorChain(&error), "the sessions of somebody who is disabled could not be ended");
         }
     }
 }

@@ -294,6 +294,12 @@ impl TestApp {
         self.nobody().with_token(self.mint(username, &json!({}), Signature::Valid))
     }
 
+    /// The same user, who has just confirmed who they are (the second level of authentication).
+    pub fn confirmed(&self, username: &str) -> Client {
+        let claims = json!({ "acr": "2", "auth_time": self.now().timestamp() });
+        self.nobody().with_token(self.mint(username, &claims, Signature::Valid))
+    }
+
     /// A token of the shell's client for the API, its claims overridden and its signature as told.
     pub fn mint(&self, username: &str, overrides: &Value, signature: Signature) -> String {
         let client =

@@ -12,7 +12,8 @@ const AGENTS: &str = "/organizations/acme-corp/agents";
 #[tokio::test]
 async fn an_approval_is_requested_read_and_approved() {
     let app = TestApp::start().await;
-    let (agent, ceo) = (app.agent(), app.ceo());
+    // It is urgent: whoever decides has confirmed who they are.
+    let (agent, ceo) = (app.agent(), app.confirmed("acme-ceo"));
     let body = json!({
         "tenantId": ACME, "title": "  Refund of 1,200 EUR ", "description": "It came broken.", "priority": "high",
         "metadata": { "amount": 1200 }, "source": { "service": "crm", "link": "https://crm.example/7" },
@@ -401,7 +402,7 @@ async fn paging_is_complete_and_stable_while_new_ones_come() {
 #[tokio::test]
 async fn a_list_has_what_is_asked_for() {
     let app = TestApp::start().await;
-    let (agent, ceo) = (app.agent(), app.ceo());
+    let (agent, ceo) = (app.agent(), app.confirmed("acme-ceo"));
     let mut titles = Vec::new();
     for (title, priority, status) in [
         ("A", "low", "approved"),

@@ -8,7 +8,7 @@ use super::{
 use crate::{config::Config, ids::UserId, testing::RedisServer};
 use chrono::{DateTime, Utc};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(60);
 
 fn at(milliseconds: i64) -> DateTime<Utc> {
@@ -151,19 +151,19 @@ async fn who_watches_a_session_hears_of_its_end_on_every_replica() {
     let stop = tokio_util::sync::CancellationToken::new();
     let _stop = stop.clone().drop_guard();
     let (key, other) = (SessionKey::of(b"1"), SessionKey::of(b"2"));
-    let (watched_here, watched_there, of_other) = (here.watch(key), there.watch(key), there.watch(other));
+    let (on_this_replica, on_the_other, of_other) = (here.watch(key), there.watch(key), there.watch(other));
     // Whoever begins to listen may have missed something.
     tokio::spawn(on_that.listen(stop));
     let in_time = |watch: super::Watch| async move {
         tokio::time::timeout(Duration::from_secs(5), watch.woken()).await.expect("it is woken");
         watch
     };
-    let (watched_there, of_other) = (in_time(watched_there).await, in_time(of_other).await);
+    let (on_the_other, of_other) = (in_time(on_the_other).await, in_time(of_other).await);
 
     on_this.insert(key, &record(b"x"), &[], LONG, LONG).await.unwrap();
     assert!(on_this.remove(key, &[]).await.unwrap());
-    in_time(watched_here).await;
-    in_time(watched_there).await;
+    in_time(on_this_replica).await;
+    in_time(on_the_other).await;
     assert!(tokio::time::timeout(SHORT, of_other.woken()).await.is_err(), "another session goes on");
 }
 

@@ -6,7 +6,8 @@
 //! - [`Watch`]: how an event stream hears at once that its session has ended.
 
 mod content;
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod contract;
 mod cookie;
 mod memory;
@@ -309,16 +310,13 @@ impl Sessions {
     fn open(&self, key: SessionKey, record: &Record) -> Option<Session> {
         let plain = self.master_key.open(&purpose(key), &record.sealed);
         let session: Option<Session> = plain.ok().and_then(|plain| serde_json::from_slice(&plain).ok());
-        match session {
-            Some(session) => Some(Session { used_at: record.used_at, ..session }),
-            None => {
-                tracing::warn!(
-                    session = key.handle(),
-                    "a session can't be opened: its key is missing, or it was changed"
-                );
-                None
-            }
+        if session.is_none() {
+            tracing::warn!(
+                session = key.handle(),
+                "a session can't be opened: its key is missing, or it was changed"
+            );
         }
+        session.map(|session| Session { used_at: record.used_at, ..session })
     }
 
     fn is_alive(&self, session: &Session, now: DateTime<Utc>) -> bool {
