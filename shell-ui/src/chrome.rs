@@ -143,7 +143,7 @@ pub struct ModuleLink {
     /// The module's id in the registry, such as `approvals`.
     pub id: String,
     /// What it is called; for our own modules the texts `module-overview`, `module-conversations`,
-    /// `module-approvals`, `module-consultations`, `module-audit`.
+    /// `module-approvals`, `module-consultations`, `module-audit`, `module-settings`.
     pub name: String,
     /// An icon's name (see [`crate::ICON_NAMES`]); an unknown one shows a plain square.
     pub icon: String,
@@ -213,7 +213,7 @@ impl Flash {
     /// address can't put words into our mouth. Codes: `approved`, `rejected`, `cancelled`, `requested`, `escalated`,
     /// `consultation-started`, `consultation-ended`, `consultation-cancelled`, `already-decided`, `already-pending`,
     /// `stale`, `not-allowed`, `already-ended`, `already-cancelled`, `already-started`, `confirmed`, `session-ended`,
-    /// `sessions-ended`, `session-over`.
+    /// `sessions-ended`, `session-over`, `settings-saved`.
     pub fn from_code(ui: &Ui, code: &str) -> Option<Self> {
         let kind = match code {
             "approved"
@@ -226,7 +226,8 @@ impl Flash {
             | "consultation-cancelled"
             | "confirmed"
             | "session-ended"
-            | "sessions-ended" => FlashKind::Success,
+            | "sessions-ended"
+            | "settings-saved" => FlashKind::Success,
             "already-decided" | "already-pending" | "stale" | "not-allowed" | "already-ended"
             | "already-cancelled" | "already-started" | "session-over" => FlashKind::Error,
             _ => return None,
@@ -285,6 +286,7 @@ mod tests {
             "session-ended",
             "sessions-ended",
             "session-over",
+            "settings-saved",
         ] {
             let flash = Flash::from_code(&ui, code).expect("known");
             assert!(!flash.text.starts_with("flash-"), "{code} has no text");

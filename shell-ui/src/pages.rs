@@ -9,6 +9,7 @@
 //! | decide | `approvals/{id}/decision` | `decision=approved\|rejected`, `comment`, `consultation=true`, `version` |
 //! | withdraw | `approvals/{id}/cancel` | `version` |
 //! | end a sign-in, end all others | `/app/me/sessions/end`, `…/end-others` | `session` |
+//! | change settings | `settings` | `step_up_enabled=true`, `step_up_high=true`, `step_up_medium=true`, `step_up_low=true`, `step_up_max_age`, `version` |
 //! | start, end, join | `consultations/{id}/start`, `…/end`, `…/join` | none |
 //!
 //! Checkboxes send `true` or are absent. Filters are `GET` forms on the list's own address.
@@ -373,6 +374,30 @@ pub struct TenantsPage {
     pub search: String,
     /// Those found, with this person's roles there.
     pub tenants: Vec<Membership>,
+}
+
+/// What a tenant has decided for itself.
+#[derive(Debug, Clone, Template)]
+#[template(path = "settings.html")]
+pub struct SettingsPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// What is wrong: `step_up_priorities`, `step_up_max_age`.
+    pub errors: FieldErrors,
+    /// Whether decisions ask for a second factor.
+    pub step_up_enabled: bool,
+    /// Whether those of high priority do.
+    pub step_up_high: bool,
+    /// Whether those of medium priority do.
+    pub step_up_medium: bool,
+    /// Whether those of low priority do.
+    pub step_up_low: bool,
+    /// How long ago it may have been given, in seconds: one of `max_ages`.
+    pub step_up_max_age: String,
+    /// The ages to choose from; labels by texts `settings-age-…`.
+    pub max_ages: Vec<Choice>,
+    /// Their version, sent back with a change.
+    pub version: u64,
 }
 
 /// What a person is in a tenant.

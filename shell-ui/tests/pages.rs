@@ -120,6 +120,8 @@ fn a_form_that_comes_back_keeps_what_was_typed() {
     assert!(form.contains("at most 200 characters"));
     assert!(pages["approval-new-errors"].contains("<option value=\"24\" selected>"));
     assert!(pages["approval-errors"].contains("\nKept as it was typed.</textarea>"));
+    assert!(pages["settings-errors"].contains("<option value=\"300\" selected>"));
+    assert!(!pages["settings-errors"].contains("name=\"step_up_high\" value=\"true\" checked"));
 }
 
 #[test]
@@ -223,7 +225,18 @@ fn texts_with_a_value_in_their_name_exist_for_every_value() {
     for status in [400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 422, 429, 431, 500, 503] {
         names.extend([format!("problem-{status}"), format!("problem-{status}-detail")]);
     }
-    for field in ["reason", "title", "description", "priority", "expires-in-hours", "comment", "from", "to"] {
+    for field in [
+        "reason",
+        "title",
+        "description",
+        "priority",
+        "expires-in-hours",
+        "comment",
+        "from",
+        "to",
+        "step-up-priorities",
+        "step-up-max-age",
+    ] {
         names.push(format!("form-{field}"));
     }
     let page = samples::all(&Ui::new("")).expect("renders").remove(0).1;

@@ -94,8 +94,8 @@ gallery("the pages of a tenant without anything are in order", async (stage, loo
   visitor.allow(/\b40[34]\b/);
   // Nobody but the outsider is of Globex, and nothing happens there.
   const page = await visitor.signIn(outsider);
-  const places = ["", "/conversations", "/approvals", "/approvals?status=approved", "/approvals/new", "/consultations", "/audit"];
-  for (const [tenant, seen] of [[/Personal/, places], [/Globex/, ["", "/conversations", "/audit"]]]) {
+  const places = ["", "/conversations", "/approvals", "/approvals?status=approved", "/approvals/new", "/consultations", "/audit", "/settings"];
+  for (const [tenant, seen] of [[/Personal/, places], [/Globex/, ["", "/conversations", "/audit", "/settings"]]]) {
     await switchTo(page, tenant);
     const base = tenantBase(page);
     for (const place of seen) {
@@ -113,6 +113,32 @@ gallery("the pages of a tenant without anything are in order", async (stage, loo
     await see(page.getByRole("heading", { name: "Your workspaces" }));
     await looked(page, name);
   }
+});
+
+gallery("an owner's settings are in order", async (stage, looked) => {
+  const visitor = await withAxe(await stage.visitor());
+  visitor.allow(/\b422\b/);
+  // Everybody owns their own.
+  const page = await visitor.signIn(viewer);
+  await switchTo(page, /Personal/);
+  await page.getByRole("link", { name: "Settings" }).first().click();
+  await see(page.getByRole("heading", { level: 1, name: "Settings" }));
+  for (const priority of ["High", "Medium", "Low"]) {
+    await page.getByRole("checkbox", { name: `${priority} priority` }).uncheck();
+  }
+  await page.getByRole("button", { name: "Save" }).click();
+  await see(page.getByText("Please choose at least one priority, or switch the second factor off.").first());
+  await looked(page, "settings with errors");
+  await page.getByRole("checkbox", { name: "Medium priority" }).check();
+  await page.getByLabel("Ask again after").selectOption("15 minutes");
+  await page.getByRole("button", { name: "Save" }).click();
+  await see(page.getByText("Saved. The settings hold from now on."));
+  assert.ok(await page.getByRole("checkbox", { name: "Medium priority" }).isChecked());
+  assert.equal(await page.getByLabel("Ask again after").inputValue(), "900");
+  await looked(page, "settings");
+  await page.getByRole("link", { name: "Audit trail" }).first().click();
+  await see(page.getByText("changed the workspace’s").first());
+  await looked(page, "the trail of settings");
 });
 
 gallery("the agent's pages are in order", async (stage, looked) => {

@@ -196,6 +196,7 @@ fn shown(
         ("membership" | "principal", _) => {
             entry.resource_id.parse().ok().and_then(|user: UserId| names.get(&user)).cloned()
         }
+        ("settings", _) => Some(ui.t("audit-settings")),
         // What somebody named, which needn't be anything.
         ("tenant", "tenant.access_refused") => Some(entry.resource_id.clone()),
         _ => titles.get(&(kind, entry.resource_id.clone())).cloned(),

@@ -22,6 +22,7 @@ mod problems;
 mod profile;
 mod rows;
 mod sessions;
+mod settings;
 mod sign_in;
 mod start;
 mod tenants;
@@ -74,6 +75,7 @@ pub fn router() -> Router<AppState> {
         .route("/app/t/{tenant}/consultations/{id}/cancel", post(consultations::cancel))
         .route("/app/t/{tenant}/consultations/{id}/join", post(consultations::join))
         .route("/app/t/{tenant}/audit", get(audit::list))
+        .route("/app/t/{tenant}/settings", get(settings::show).post(settings::save))
         .route("/app/t/{tenant}/tools/{id}", get(embedded::show))
         .method_not_allowed_fallback(method_not_allowed)
 }

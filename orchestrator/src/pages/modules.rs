@@ -70,7 +70,7 @@ const fn tool(
 }
 
 /// All modules, in the sidebar's order.
-const MODULES: [Module; 8] = [
+const MODULES: [Module; 9] = [
     page("overview", "module-overview", Permission::TenantRead, ""),
     page("conversations", "module-conversations", Permission::ConversationRead, "conversations"),
     Module {
@@ -79,6 +79,7 @@ const MODULES: [Module; 8] = [
     },
     page("consultations", "module-consultations", Permission::ConsultationJoin, "consultations"),
     page("audit", "module-audit", Permission::AuditRead, "audit"),
+    page("settings", "module-settings", Permission::SettingsRead, "settings"),
     tool("chatwoot", "Chatwoot", "conversations", Permission::ConversationRead, |state| {
         let url = state.tools.chatwoot.as_ref()?.url.clone();
         Some(Tool { url, embed: state.config.chatwoot.embed, is_video: false })
@@ -237,6 +238,10 @@ mod tests {
         assert_eq!(
             seen(Role::Approver),
             ["overview", "conversations", "approvals", "consultations", "audit"]
+        );
+        assert_eq!(
+            seen(Role::Owner),
+            ["overview", "conversations", "approvals", "consultations", "audit", "settings"]
         );
     }
 

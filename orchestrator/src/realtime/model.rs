@@ -21,6 +21,8 @@ pub enum EventType {
     ConsultationEnded,
     /// A consultation will not take place.
     ConsultationCancelled,
+    /// The tenant's settings were changed.
+    SettingsUpdated,
 }
 
 impl EventType {
@@ -36,6 +38,7 @@ impl EventType {
             Self::ConsultationStarted => "consultation.started",
             Self::ConsultationEnded => "consultation.ended",
             Self::ConsultationCancelled => "consultation.cancelled",
+            Self::SettingsUpdated => "settings.updated",
         }
     }
 }

@@ -1,17 +1,56 @@
-use axum::Json;
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::{
+    model::{ChangeSettings, CurrentSettings, MAX_MAX_AGE_SECONDS, MIN_MAX_AGE_SECONDS, SettingsFault},
+    service::{self, SettingsError},
+};
 use crate::{
     app::AppState,
     auth::{Caller, Role, TenantKind},
-    http::Problem,
+    http::{
+        Problem, ProblemResult,
+        etag::{IfMatch, etag},
+        extract::{ApiJson, ApiPath},
+        problem::FieldError,
+    },
     ids::{TenantId, UserId},
 };
 
-/// The operations on one's own account.
+/// The operations on one's own account and on tenants.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(me))
+    OpenApiRouter::new().routes(routes!(me)).routes(routes!(show_settings, update_settings))
+}
+
+/// What a refused command is over HTTP.
+pub fn problem(error: SettingsError) -> Problem {
+    match error {
+        SettingsError::NotFound => Problem::not_found(),
+        SettingsError::Forbidden => Problem::forbidden(),
+        SettingsError::Stale => {
+            Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "They have changed since you read them")
+        }
+        SettingsError::Invalid(faults) => Problem::invalid(faults.into_iter().map(field_error).collect()),
+        SettingsError::Database(error) => error.into(),
+    }
+}
+
+fn field_error(fault: SettingsFault) -> FieldError {
+    match fault {
+        SettingsFault::NoPriority => {
+            FieldError::new("/stepUp/priorities", "must name at least one, unless enabled is false")
+        }
+        SettingsFault::MaxAge => FieldError::new(
+            "/stepUp/maxAgeSeconds",
+            format!("must be from {MIN_MAX_AGE_SECONDS} to {MAX_MAX_AGE_SECONDS}"),
+        ),
+    }
 }
 
 /// Who calls.
@@ -61,4 +100,59 @@ async fn me(caller: Caller) -> Json<Me> {
         })
         .collect();
     Json(Me { id: caller.id, name: caller.name.clone(), tenants })
+}
+
+/// Settings with their tag.
+fn shown(settings: CurrentSettings) -> Response {
+    let tag = etag(settings.version);
+    let mut response = Json(settings).into_response();
+    response.headers_mut().insert(header::ETAG, tag);
+    response
+}
+
+/// What a tenant has decided for itself.
+#[utoipa::path(
+    get, path = "/tenants/{id}/settings", operation_id = "getTenantSettings", tag = "tenants", security(("bearer" = [])),
+    params(("id" = String, Path, description = "The tenant, by UUID or path")),
+    responses(
+        (status = 200, body = CurrentSettings, headers(("ETag" = String))),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn show_settings(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<String>,
+) -> ProblemResult<Response> {
+    let tenant = caller.named_tenant(&id)?;
+    let mut tx = state.database.tenant_tx(caller.principal()).await?;
+    Ok(shown(service::current_settings(&mut tx, tenant).await.map_err(problem)?))
+}
+
+/// Changes what is named; the rest stays.
+#[utoipa::path(
+    patch, path = "/tenants/{id}/settings", operation_id = "updateTenantSettings", tag = "tenants", request_body = ChangeSettings,
+    security(("bearer" = [])),
+    params(
+        ("id" = String, Path, description = "The tenant, by UUID or path"),
+        ("If-Match" = Option<String>, Header, description = "The ETag that was read; 412 where they have changed")
+    ),
+    responses(
+        (status = 200, body = CurrentSettings, headers(("ETag" = String))),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn update_settings(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<String>,
+    headers: HeaderMap,
+    ApiJson { value, .. }: ApiJson<ChangeSettings>,
+) -> ProblemResult<Response> {
+    let tenant = caller.named_tenant(&id)?;
+    let if_match = IfMatch::from_headers(&headers)?;
+    let mut tx = state.database.tenant_tx(caller.principal()).await?;
+    let settings = service::change_settings(&mut tx, tenant, &value, &if_match).await.map_err(problem)?;
+    tx.commit().await?;
+    Ok(shown(settings))
 }

@@ -18,6 +18,7 @@ mod readings;
 mod realtime;
 mod rls;
 mod sessions;
+mod settings;
 mod shell;
 mod shell_attacks;
 mod step_up;

@@ -242,6 +242,10 @@ fn samples() -> BTreeMap<&'static str, &'static str> {
             "INSERT INTO people (tenant_id, user_id, username, name, kind, updated_at) VALUES ($1, gen_random_uuid(), 'u', 'U', 'person', now())",
         ),
         (
+            "tenant_settings",
+            "INSERT INTO tenant_settings (tenant_id, version, settings, updated_at) VALUES ($1, 1, '{}', now())",
+        ),
+        (
             "tenants",
             "INSERT INTO tenants (id, kind, path, name, created_at, updated_at) VALUES ($1, 'team', '/teams/' || $1, 'T', now(), now())",
         ),

@@ -71,6 +71,7 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
     let (agent, ceo, viewer, automation) = (app.agent(), app.ceo(), app.viewer(), app.automation());
     // In the tenant, and in none of its roles.
     let member = app.add_person("acme-member", &[ACME]);
+    let owner = app.add_person("acme-owner", &["/organizations/acme-corp/owners"]);
     let consultation = || async {
         let made = ceo.post("/consultations", &json!({ "tenantId": ACME, "title": "C" })).await.expect(201);
         id(&made).to_owned()
@@ -198,6 +199,20 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
         ),
         // Everybody of the tenant may listen; what they hear depends on their role.
         ("streamEvents", sample("/events?tenantId={subject}", none(), &acme, (&member, 200), (&viewer, 200))),
+        (
+            "getTenantSettings",
+            sample("/tenants/{subject}/settings", none(), &acme, (&ceo, 403), (&owner, 200)),
+        ),
+        (
+            "updateTenantSettings",
+            sample(
+                "/tenants/{subject}/settings",
+                json!({ "stepUp": { "maxAgeSeconds": 600 } }),
+                &acme,
+                (&ceo, 403),
+                (&owner, 200),
+            ),
+        ),
         ("getMe", sample("/me", none(), "", (&member, 200), (&viewer, 200))),
     ])
 }

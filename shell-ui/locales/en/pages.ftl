@@ -142,6 +142,7 @@ blocked-no-video = No video server is connected, so there is no room to join.
 # What is wrong with a field; handlers choose.
 error-required = Please fill this in.
 error-too-long = This is too long: at most { $limit } characters.
+error-no-priority = Please choose at least one priority, or switch the second factor off.
 error-choice = Please choose one of the values.
 error-characters = Please remove the invisible control characters.
 error-date = Please enter a date like 2026-03-31.
@@ -156,6 +157,8 @@ form-expires-in-hours = Decide within
 form-comment = Comment
 form-from = From
 form-to = To
+form-step-up-priorities = Priorities
+form-step-up-max-age = How long ago
 
 # Consultations.
 consultations-title = Consultations
@@ -246,6 +249,8 @@ audit-membership-removed = took a role from
 audit-webhook-source-registered = registered a webhook source:
 audit-conversation-escalation-refused = refused to escalate
 audit-tenant-access-refused = was not let into
+audit-settings-updated = changed the workspace’s
+audit-settings = settings
 field-status = Status
 field-title = Title
 field-description = Description
@@ -277,6 +282,30 @@ field-path = Path
 field-type = Kind
 field-enabled = May sign in
 field-platformAdmin = Platform administrator
+field-stepUpEnabled = Second factor asked for
+field-stepUpPriorities = Second factor for priorities
+field-stepUpMaxAgeSeconds = Second factor valid for seconds
+
+# Settings.
+settings-title = Settings
+settings-lede = What this workspace has decided for itself. Every change goes into the audit trail.
+settings-save = Save
+settings-busy = Saving…
+settings-step-up = Second factor for decisions
+settings-step-up-lede = Whoever decides proves once more that it is them, with a one-time code.
+settings-step-up-enabled = Ask for a second factor
+settings-step-up-priorities = For requests of
+settings-step-up-max-age = Ask again after
+settings-step-up-max-age-hint = A code that was given longer ago doesn’t count any more.
+settings-age-60 = 1 minute
+settings-age-300 = 5 minutes
+settings-age-900 = 15 minutes
+settings-age-3600 = 1 hour
+settings-age-28800 = 8 hours
+settings-age-seconds = { $count ->
+    [one] { $count } second
+   *[other] { $count } seconds
+}
 
 # All workspaces.
 tenants-title = Your workspaces

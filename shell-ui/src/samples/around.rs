@@ -1,8 +1,9 @@
 //! What stands around the tenants: the profile, problems, signing in, the demo.
 
 use super::{
-    ACME, DemoPage, DemoPerson, ENGINEERING, Membership, OWN, Problem, ProblemInShell, ProblemPage,
-    ProfilePage, Samples, SessionRow, SessionsPage, SignInPage, TenantKind, TenantLink, TenantsPage, ToolPage,
+    ACME, Choice, DemoPage, DemoPerson, ENGINEERING, FieldErrors, Flash, Membership, OWN, Problem,
+    ProblemInShell, ProblemPage, ProfilePage, Samples, SessionRow, SessionsPage, SettingsPage, SignInPage,
+    TenantKind, TenantLink, TenantsPage, ToolPage,
 };
 
 impl Samples {
@@ -58,6 +59,35 @@ impl Samples {
                 session("01", "Safari on iPhone", 400, 12, false),
                 session("02", "", 25, 25, false),
             ],
+        }
+    }
+
+    pub(super) fn settings(&self) -> SettingsPage {
+        let choice =
+            |age: &str| Choice { value: age.into(), label: self.ui.t(format!("settings-age-{age}")) };
+        let mut chrome = self.chrome("settings");
+        chrome.flash = Flash::from_code(&self.ui, "settings-saved");
+        SettingsPage {
+            chrome,
+            errors: FieldErrors::default(),
+            step_up_enabled: true,
+            step_up_high: true,
+            step_up_medium: false,
+            step_up_low: false,
+            step_up_max_age: "300".into(),
+            max_ages: ["60", "300", "900", "3600", "28800"].map(choice).into(),
+            version: 4,
+        }
+    }
+
+    pub(super) fn settings_errors(&self) -> SettingsPage {
+        SettingsPage {
+            chrome: self.chrome("settings"),
+            errors: FieldErrors::default()
+                .with("step_up_priorities", self.ui.t("error-no-priority"))
+                .with("step_up_max_age", self.ui.t("error-choice")),
+            step_up_high: false,
+            ..self.settings()
         }
     }
 

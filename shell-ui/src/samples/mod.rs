@@ -14,7 +14,7 @@ use crate::pages::{
     ApprovalPage, ApprovalsPage, AuditPage, ConsultationPage, ConsultationsPage, ConversationPage,
     ConversationsPage, CookieBlockedPage, Decision, DecisionForm, DemoPage, DemoPerson, EscalateForm,
     Membership, NewApprovalPage, OverviewPage, Problem, ProblemInShell, ProblemPage, ProfilePage,
-    SessionsPage, SignInPage, SignedOutPage, TenantsPage, ToolPage,
+    SessionsPage, SettingsPage, SignInPage, SignedOutPage, TenantsPage, ToolPage,
 };
 use crate::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AuditChange, AuditEntry, AuditFilter, Choice, Chrome,
@@ -95,6 +95,8 @@ impl Samples {
             ("audit-empty", self.audit_empty().render()?),
             ("audit-errors", self.audit_errors().render()?),
             ("tool", self.tool().render()?),
+            ("settings", self.settings().render()?),
+            ("settings-errors", self.settings_errors().render()?),
             ("profile", self.profile().render()?),
             ("sessions", self.sessions().render()?),
             ("tenants", self.tenants("").render()?),
@@ -157,6 +159,7 @@ impl Samples {
                 module("approvals", 3, ModuleKind::Page, "approvals.html".into()),
                 module("consultations", 0, ModuleKind::Page, "consultations.html".into()),
                 module("audit", 0, ModuleKind::Page, "audit.html".into()),
+                module("settings", 0, ModuleKind::Page, "settings.html".into()),
                 module("Chatwoot", 0, ModuleKind::Link, "http://127.0.0.1:8082/".into()),
                 module("Matrix", 0, ModuleKind::Embedded, "tool.html".into()),
                 module("Jitsi", 0, ModuleKind::Link, "http://127.0.0.1:8084/".into()),
