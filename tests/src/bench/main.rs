@@ -12,6 +12,7 @@ mod report;
 mod server;
 mod stage;
 mod streams;
+mod tokens;
 
 use std::path::PathBuf;
 
@@ -69,6 +70,9 @@ async fn measure(arguments: &Arguments, stage: &Stage, report: &mut Report) -> a
     }
     if arguments.wants(&["approvals.list_rate"]) {
         approvals::measure_list(stage, report, arguments.seconds).await?;
+    }
+    if arguments.wants(&["tokens.check_us"]) {
+        tokens::measure(stage, report).await?;
     }
     if arguments.wants(&["streams.memory_kib"]) {
         streams::measure(stage, report).await?;

@@ -80,7 +80,7 @@ pub(crate) fn say(text: &str) {
     println!("{text}");
 }
 
-/// The value below which so many of a hundred lie; the values in milliseconds.
+/// The value below which so many of a hundred lie.
 pub(crate) fn percentile(values: &mut [f64], percent: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     #[expect(
