@@ -265,11 +265,7 @@ async fn cancel(
     ApiPath(id): ApiPath<ConsultationId>,
     headers: HeaderMap,
 ) -> ProblemResult<Response> {
-    let if_match = IfMatch::from_headers(&headers)?;
-    let mut tx = state.database.tenant_tx(caller.principal()).await?;
-    let consultation = service::cancel(&mut tx, id, &if_match).await.map_err(problem)?;
-    tx.commit().await?;
-    Ok(shown(StatusCode::OK, consultation))
+    change(&state, &caller, &headers, async |tx, if_match| service::cancel(tx, id, if_match).await).await
 }
 
 /// The way into the room, for the caller alone and a short time.

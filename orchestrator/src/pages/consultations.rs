@@ -185,18 +185,8 @@ pub(super) async fn cancel(
     place: Place,
     ApiPath((_, id)): ApiPath<(TenantId, ConsultationId)>,
 ) -> PageResult {
-    let mut tx = place.begin(&state).await?;
-    find(&place, &mut tx, id).await?;
-    match consultations::cancel(&mut tx, id, &IfMatch::Any).await {
-        Ok(_) => {
-            tx.commit().await?;
-            Ok(place.see_other(&format!("{MODULE}/{id}"), "consultation-cancelled"))
-        }
-        Err(error) => {
-            drop(tx);
-            refused(&state, &place, id, error).await
-        }
-    }
+    let command = async |tx: &mut TenantTx| consultations::cancel(tx, id, &IfMatch::Any).await;
+    change(&state, &place, id, "consultation-cancelled", command).await
 }
 
 /// Leads into the room. The address holds a token: it is kept nowhere and told to nobody.

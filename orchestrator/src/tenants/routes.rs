@@ -1,8 +1,8 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    http::{HeaderMap, StatusCode},
+    response::Response,
 };
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -16,7 +16,7 @@ use crate::{
     auth::{Caller, Role, TenantKind},
     http::{
         Problem, ProblemResult,
-        etag::{IfMatch, etag},
+        etag::{IfMatch, tagged},
         extract::{ApiJson, ApiPath},
         problem::FieldError,
     },
@@ -102,14 +102,6 @@ async fn me(caller: Caller) -> Json<Me> {
     Json(Me { id: caller.id, name: caller.name.clone(), tenants })
 }
 
-/// Settings with their tag.
-fn shown(settings: CurrentSettings) -> Response {
-    let tag = etag(settings.version);
-    let mut response = Json(settings).into_response();
-    response.headers_mut().insert(header::ETAG, tag);
-    response
-}
-
 /// What a tenant has decided for itself.
 #[utoipa::path(
     get, path = "/tenants/{id}/settings", operation_id = "getTenantSettings", tag = "tenants", security(("bearer" = [])),
@@ -126,7 +118,8 @@ async fn show_settings(
 ) -> ProblemResult<Response> {
     let tenant = caller.named_tenant(&id)?;
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
-    Ok(shown(service::current_settings(&mut tx, tenant).await.map_err(problem)?))
+    let settings = service::current_settings(&mut tx, tenant).await.map_err(problem)?;
+    Ok(tagged(settings.version, settings))
 }
 
 /// Changes what is named; the rest stays.
@@ -154,5 +147,5 @@ async fn update_settings(
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
     let settings = service::change_settings(&mut tx, tenant, &value, &if_match).await.map_err(problem)?;
     tx.commit().await?;
-    Ok(shown(settings))
+    Ok(tagged(settings.version, settings))
 }

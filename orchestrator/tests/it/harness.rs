@@ -1,6 +1,9 @@
 //! What the tests share beside [`chancery::testing`].
 
-use chancery::testing::{ACME, Client, TestApp};
+use chancery::{
+    auth::session::COOKIE,
+    testing::{ACME, Browser, Client, TestApp},
+};
 use chrono::TimeDelta;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -23,6 +26,19 @@ pub fn path(list: &str, thing: &Value) -> String {
 /// Moves the clock, so that what happens next is later.
 pub fn pass(app: &TestApp, seconds: i64) {
     app.clock().advance(TimeDelta::seconds(seconds));
+}
+
+/// Somebody's browser, signed in.
+pub async fn signed_in(app: &TestApp, username: &str) -> Browser {
+    let browser = app.browser();
+    assert_eq!(browser.sign_in(username).await, "/app");
+    browser
+}
+
+/// The cookie of a new session of the shell, as a request's header has it.
+pub async fn session_cookie(app: &TestApp, username: &str) -> String {
+    let browser = signed_in(app, username).await;
+    format!("{COOKIE}={}", browser.cookie(COOKIE).expect("it is signed in"))
 }
 
 /// The items of a list.

@@ -7,10 +7,7 @@ use chancery::{
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 
-use crate::{
-    harness::{approval, id, pass},
-    shell::Browser,
-};
+use crate::harness::{approval, id, pass, signed_in};
 
 /// The names that the caller's personal tenant has on record, oldest first.
 async fn recorded(app: &TestApp, client: &Client) -> Vec<String> {
@@ -93,7 +90,7 @@ async fn wherever_a_request_names_a_tenant_it_is_recorded() {
 #[tokio::test]
 async fn a_page_of_a_tenant_of_others_is_recorded_too() {
     let app = TestApp::start().await;
-    let (browser, outsider) = (Browser::sign_in(&app, "outsider").await, app.outsider());
+    let (browser, outsider) = (signed_in(&app, "outsider").await, app.outsider());
     let globex = app.tenant(GLOBEX);
     assert_eq!(browser.get(&format!("/app/t/{globex}")).await.status, 200);
     let acme = app.tenant(ACME);

@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use crate::harness::{message_created, pass};
+use crate::harness::{message_created, pass, session_cookie};
 
 /// An application in which one quota is small.
 async fn app_with(quota: fn(&mut LimitsConfig) -> &mut QuotaConfig, requests: u32, seconds: u32) -> TestApp {
@@ -205,11 +205,7 @@ async fn behind_a_trusted_proxy_each_client_has_a_quota_of_its_own() {
 async fn what_a_session_sends_is_limited_and_what_it_looks_at_is_not() {
     let app = app_with(|limits| &mut limits.session, 2, 20).await;
     app.agent().get("/me").await.expect(200);
-    let begin = || {
-        let cookie = app.state().sessions.begin(app.user("acme-agent"), None, String::new());
-        format!("{}={}", cookie.name(), cookie.value())
-    };
-    let (one, other) = (begin(), begin());
+    let (one, other) = (session_cookie(&app, "acme-agent").await, session_cookie(&app, "acme-agent").await);
     let url = format!("http://{}/app/t/{}/approvals", app.addresses().chancery, app.tenant(ACME));
     let http =
         reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();

@@ -19,7 +19,6 @@ mod realtime;
 mod rls;
 mod sessions;
 mod settings;
-mod shell;
 mod shell_attacks;
 mod step_up;
 mod switcher;

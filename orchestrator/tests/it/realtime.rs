@@ -7,7 +7,7 @@ use chancery::{
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{approval, conversation, id, path};
+use crate::harness::{approval, conversation, id, path, session_cookie};
 
 /// The numbers of so many events, without the greeting.
 async fn numbers(stream: &mut EventStream, count: usize) -> Vec<i64> {
@@ -105,11 +105,8 @@ async fn a_browser_has_no_more_streams_open_than_the_setting_says() {
         let request = reqwest::Client::new().get(&url).header("cookie", cookie);
         async { request.send().await.unwrap() }
     };
-    let begin = || {
-        let cookie = app.state().sessions.begin(app.user("acme-viewer"), None, String::new());
-        format!("{}={}", cookie.name(), cookie.value())
-    };
-    let (first, second) = (begin(), begin());
+    let (first, second) =
+        (session_cookie(&app, "acme-viewer").await, session_cookie(&app, "acme-viewer").await);
     let (open, refused) = open_until_refused(async || listen(first.clone()).await).await;
     assert_eq!((open.len(), refused.status().as_u16()), (2, 429));
     // The same person in another browser.

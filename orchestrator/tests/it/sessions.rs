@@ -10,19 +10,13 @@ use chancery::{
 use connector_keycloak::fake::Signature;
 use serde_json::{Map, Value, json};
 
-use crate::harness::pass;
+use crate::harness::{pass, signed_in};
 
 /// An application with a Redis of its own.
 async fn with_redis() -> (TestApp, RedisServer) {
     let server = RedisServer::start().await;
     let url = server.url();
     (TestApp::start_with(move |config| config.redis.url = url.into()).await, server)
-}
-
-async fn signed_in(app: &TestApp, username: &str) -> Browser {
-    let browser = app.browser();
-    assert_eq!(browser.sign_in(username).await, "/app");
-    browser
 }
 
 async fn is_signed_in(browser: &Browser) -> bool {

@@ -11,7 +11,7 @@ use chancery::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{harness::items, shell::Browser};
+use crate::harness::{items, signed_in};
 
 const PATH: &str = "/tenants/%2Forganizations%2Facme-corp/settings";
 
@@ -197,12 +197,12 @@ async fn an_owner_has_a_page_for_them() {
     owner(&app);
     let acme = app.tenant(ACME);
     let page = format!("/app/t/{acme}/settings");
-    let agent = Browser::sign_in(&app, "acme-agent").await;
+    let agent = signed_in(&app, "acme-agent").await;
     assert_eq!(agent.get(&page).await.status, 403);
     assert_eq!(agent.post(&page, &[("version", "0"), ("step_up_max_age", "300")]).await.status, 403);
     assert!(!text(&agent.get(&format!("/app/t/{acme}")).await).contains(&page));
 
-    let owner = Browser::sign_in(&app, "acme-owner").await;
+    let owner = signed_in(&app, "acme-owner").await;
     assert!(text(&owner.get(&format!("/app/t/{acme}")).await).contains(&page));
     let shown = text(&owner.get(&page).await);
     assert!(shown.contains("name=\"step_up_high\" value=\"true\" checked"), "{shown}");

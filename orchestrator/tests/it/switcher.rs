@@ -2,7 +2,7 @@
 
 use chancery::testing::{Answer, TestApp};
 
-use crate::shell::Browser;
+use crate::harness::signed_in;
 
 #[tokio::test]
 async fn who_has_many_tenants_finds_them_on_a_page() {
@@ -13,7 +13,7 @@ async fn who_has_many_tenants_finds_them_on_a_page() {
         keycloak.create_group(path).unwrap();
     }
     app.add_person("busy", &paths.iter().map(String::as_str).collect::<Vec<_>>());
-    let busy = Browser::sign_in(&app, "busy").await;
+    let busy = signed_in(&app, "busy").await;
     let home = busy.get(busy.get("/app").await.header("location")).await;
     assert!(text(&home).contains("All 26 workspaces"));
     let all = text(&busy.get("/app/tenants").await);
