@@ -179,6 +179,8 @@ pub struct ConnectionOptions {
     pub username: &'static str,
     /// The superuser's password: hexadecimal digits.
     pub password: String,
+    /// The server's process.
+    pub pid: i32,
 }
 
 impl ConnectionOptions {
@@ -206,6 +208,7 @@ impl std::fmt::Debug for ConnectionOptions {
             .field("port", &self.port)
             .field("socket_directory", &self.socket_directory)
             .field("username", &self.username)
+            .field("pid", &self.pid)
             .finish_non_exhaustive()
     }
 }
@@ -288,6 +291,7 @@ impl LocalPostgres {
             socket_directory: places.socket(),
             username: SUPERUSER,
             password,
+            pid: running.pid(),
         };
         Ok((running, connection, binaries.version))
     }
@@ -333,6 +337,44 @@ impl LocalPostgres {
         }
         drop(lock);
         Ok(())
+    }
+
+    /// Lets a server of [`Lifetime::Persistent`] run on when this process ends; one of another lifetime stops. Whoever
+    /// starts a server on its data directory stops this one first.
+    pub fn detach(self) -> ConnectionOptions {
+        self.running.detach();
+        self.connection
+    }
+
+    /// How to reach the server of `data_dir` that another process has left running and nobody uses as its own, if there
+    /// is one that is ready.
+    pub fn left_running(data_dir: &Path) -> Result<Option<ConnectionOptions>, Error> {
+        let Ok(data_dir) = data_dir.canonicalize() else { return Ok(None) };
+        for places in Places::all(&data_dir) {
+            if let Some((pid, port)) = server::find(&places.cluster()) {
+                return Ok(Some(ConnectionOptions {
+                    host: "127.0.0.1",
+                    port,
+                    socket_directory: places.socket(),
+                    username: SUPERUSER,
+                    password: read_password(&places.password())?,
+                    pid,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Stops the server of `data_dir` that another process has left running. Gives whether there was one. Its data stays.
+    pub async fn stop_left_running(data_dir: &Path) -> Result<bool, Error> {
+        let Ok(data_dir) = data_dir.canonicalize() else { return Ok(false) };
+        let lock = Lock::take(&data_dir)?;
+        let mut stopped = false;
+        for places in Places::all(&data_dir) {
+            server::stop_orphan(&places.cluster(), || stopped = true).await?;
+        }
+        drop(lock);
+        Ok(stopped)
     }
 
     /// Removes the server's data of `data_dir`, which nobody may be using: a server that was left behind is stopped.
@@ -446,6 +488,7 @@ mod tests {
             socket_directory: Some("/srv/a b/socket".into()),
             username: SUPERUSER,
             password: "c0ffee".into(),
+            pid: 4711,
         }
     }
 

@@ -24,8 +24,8 @@ const START_LIMIT: Duration = Duration::from_mins(2);
 const FAST_STOP_LIMIT: Duration = Duration::from_secs(20);
 /// How long it may take when told to drop everything; the next start recovers from the write-ahead log.
 const IMMEDIATE_STOP_LIMIT: Duration = Duration::from_secs(10);
-/// How long the processes of a server that was killed may hold on to its shared memory.
-const SHARED_MEMORY_LIMIT: Duration = Duration::from_secs(10);
+/// How long a server that was killed, or its processes, may hold on to its shared memory or its socket.
+const REMAINS_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
 const LOG_LINES: usize = 12;
 
@@ -86,8 +86,8 @@ pub(crate) struct Startup<'a> {
 enum Failure {
     /// Somebody else took the port in the meantime.
     PortTaken(u16),
-    /// Processes of a killed server still hold its shared memory.
-    SharedMemory(String),
+    /// A killed server, or processes of it, still hold its shared memory or its socket.
+    Remains(String),
     Final(Error),
 }
 
@@ -102,10 +102,10 @@ impl Startup<'_> {
                 Ok(started) => return Ok(started),
                 Err(Failure::PortTaken(_)) if self.port.is_none() && attempts < 5 => {}
                 Err(Failure::PortTaken(port)) => return Err(Error::PortTaken { port }),
-                Err(Failure::SharedMemory(_)) if began.elapsed() < SHARED_MEMORY_LIMIT => {
+                Err(Failure::Remains(_)) if began.elapsed() < REMAINS_LIMIT => {
                     tokio::time::sleep(Duration::from_millis(250)).await;
                 }
-                Err(Failure::SharedMemory(log)) => return Err(Error::Start { log }),
+                Err(Failure::Remains(log)) => return Err(Error::Start { log }),
                 Err(Failure::Final(error)) => return Err(error),
             }
         }
@@ -210,8 +210,8 @@ impl Startup<'_> {
             Failure::Final(Error::DiskFull { directory: self.places.home.clone() })
         } else if log.contains("Address already in use") {
             Failure::PortTaken(port)
-        } else if log.contains("pre-existing shared memory block") {
-            Failure::SharedMemory(tail)
+        } else if log.contains("pre-existing shared memory block") || log.contains(".lock\" already exists") {
+            Failure::Remains(tail)
         } else {
             Failure::Final(Error::Start { log: tail })
         }
@@ -263,6 +263,16 @@ impl Running {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         self.watcher = Some(command.spawn().map_err(|source| Error::Run { program, source })?);
         Ok(())
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// Gives up the server, which runs on unless a watcher stops it.
+    pub(crate) fn detach(mut self) {
+        self.server = None;
     }
 
     /// Whether the server still runs.
@@ -338,6 +348,7 @@ fn pid_of(child: &Child) -> Pid {
 #[derive(Debug, PartialEq, Eq)]
 struct PidFile {
     pid: i32,
+    port: Option<u16>,
     ready: bool,
 }
 
@@ -354,7 +365,8 @@ impl PidFile {
         let mut lines = text.lines();
         // A stand-alone backend writes its pid negated.
         let pid = lines.next()?.trim().parse::<i32>().ok()?.checked_abs().filter(|pid| *pid > 1)?;
-        Some(Self { pid, ready: lines.nth(6).is_some_and(|state| state.trim() == "ready") })
+        let port = lines.nth(2).and_then(|port| port.trim().parse().ok());
+        Some(Self { pid, port, ready: lines.nth(3).is_some_and(|state| state.trim() == "ready") })
     }
 }
 
@@ -372,6 +384,12 @@ fn serves(pid: Pid, cluster: &Path) -> bool {
         .args(["-o", "command=", "-p", &pid.to_string()])
         .output()
         .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(&*cluster.to_string_lossy()))
+}
+
+/// Process and port of the server that runs on this cluster and is ready, whoever started it.
+pub(crate) fn find(cluster: &Path) -> Option<(i32, u16)> {
+    let file = PidFile::read(cluster).filter(|file| file.ready)?;
+    serves(Pid::from_raw(file.pid), cluster).then_some((file.pid, file.port?))
 }
 
 /// Stops the server that an earlier process left behind on this cluster, if there is one, and clears a pid file that
@@ -417,10 +435,10 @@ mod tests {
     #[test]
     fn a_pid_file_tells_whether_the_server_is_ready() {
         let ready = "4711\n/data\n1700000000\n5432\n/data/socket\n127.0.0.1\n  5432001  3\nready   \n";
-        assert_eq!(PidFile::parse(ready), Some(PidFile { pid: 4711, ready: true }));
+        assert_eq!(PidFile::parse(ready), Some(PidFile { pid: 4711, port: Some(5432), ready: true }));
         let starting = ready.replace("ready   ", "starting");
-        assert_eq!(PidFile::parse(&starting), Some(PidFile { pid: 4711, ready: false }));
-        assert_eq!(PidFile::parse("4711\n"), Some(PidFile { pid: 4711, ready: false }));
+        assert_eq!(PidFile::parse(&starting), Some(PidFile { pid: 4711, port: Some(5432), ready: false }));
+        assert_eq!(PidFile::parse("4711\n"), Some(PidFile { pid: 4711, port: None, ready: false }));
     }
 
     #[test]

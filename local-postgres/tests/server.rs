@@ -75,6 +75,24 @@ fn start_in_another_process(directory: &Path) -> (std::process::Child, String) {
 }
 
 #[tokio::test]
+async fn a_server_that_was_let_go_is_found_and_stopped_by_others() {
+    let directory = data_dir();
+    assert_eq!(LocalPostgres::left_running(&directory.path().join("missing")).unwrap(), None);
+    assert!(!LocalPostgres::stop_left_running(directory.path()).await.unwrap());
+    let options = Options { lifetime: Lifetime::Persistent, ..options(directory.path()) };
+    let server = LocalPostgres::start(options).await.unwrap();
+    let refused = LocalPostgres::stop_left_running(directory.path()).await.unwrap_err();
+    assert!(matches!(refused, Error::InUse { .. }), "it is in use: {refused}");
+    let connection = server.detach();
+    let found = LocalPostgres::left_running(directory.path()).unwrap().unwrap();
+    assert_eq!(found, connection);
+    assert_eq!(query::<i32>(&found.url("postgres"), "SELECT 1").await, 1);
+    assert!(LocalPostgres::stop_left_running(directory.path()).await.unwrap());
+    assert_eq!(LocalPostgres::left_running(directory.path()).unwrap(), None);
+    eventually("the server has gone", || !is_alive(found.pid)).await;
+}
+
+#[tokio::test]
 async fn data_and_password_survive_a_restart() {
     let directory = data_dir();
     let server = LocalPostgres::start(options(directory.path())).await.unwrap();

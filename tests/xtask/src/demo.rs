@@ -134,7 +134,7 @@ pub(crate) fn stop(process: &mut Child) {
 }
 
 /// Whether a GET on 127.0.0.1 is answered with 200.
-fn answers_ok(port: u16, path: &str) -> bool {
+pub(crate) fn answers_ok(port: u16, path: &str) -> bool {
     let exchange = || -> std::io::Result<String> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;

@@ -15,6 +15,7 @@ mod openapi;
 mod queries;
 mod setup;
 mod shell;
+mod stack;
 mod tally;
 mod test;
 
@@ -34,7 +35,8 @@ struct Arguments {
 enum Command {
     /// Install what the tests need and this machine lacks
     ///
-    /// PostgreSQL, Chromium, Node.js and a C compiler from Debian's packages; cargo-nextest and cargo-deny into target/tools.
+    /// PostgreSQL, Redis, Java, Maven, Chromium, Node.js and a C compiler from Debian's packages; cargo-nextest and cargo-deny
+    /// into target/tools.
     /// As root, or with CI set, it installs; otherwise it shows the command and asks.
     Setup,
     /// Run all tests; install what is missing and start what they need
@@ -52,6 +54,12 @@ enum Command {
         /// Change nothing; fail if the file isn't what the code describes
         #[arg(long)]
         check: bool,
+    },
+    /// Start, stop and show the real servers that Chancery leans on, without containers
+    Stack {
+        /// What to do with them
+        #[command(subcommand)]
+        action: stack::Action,
     },
     /// Measure, and compare with the yardsticks
     Bench(bench::Arguments),
@@ -73,6 +81,7 @@ async fn main() -> ExitCode {
         Command::Ci => ci::run().await,
         Command::Sqlx { action } => queries::run(action).await,
         Command::Openapi { check } => openapi::run(check),
+        Command::Stack { action } => stack::run(action).await,
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Dev { arguments } => dev::run(&arguments).await,
     };

@@ -7,19 +7,35 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::shell;
+use crate::stack::Pin;
 
 /// A thing that the tests need.
-struct Need {
+pub(crate) struct Need {
     what: &'static str,
     is_there: fn() -> bool,
     /// Debian's packages that bring it.
     packages: &'static [&'static str],
 }
 
-const NEEDS: [Need; 6] = [
+pub(crate) const POSTGRESQL: Need =
+    Need { what: "PostgreSQL 15 or newer", is_there: has_postgresql, packages: &["postgresql"] };
+pub(crate) const REDIS: Need =
+    Need { what: "Redis", is_there: || has("redis-server"), packages: &["redis-server"] };
+pub(crate) const JAVA: Need =
+    Need { what: "Java 17 or newer", is_there: || java().is_some(), packages: &["default-jre-headless"] };
+/// Only what isn't in the cache yet is fetched.
+pub(crate) const MAVEN: Need = Need {
+    what: "Maven",
+    is_there: || has("mvn") || Pin::named("keycloak").is_ok_and(|pin| pin.is_cached()),
+    packages: &["maven"],
+};
+
+const NEEDS: [Need; 8] = [
     Need { what: "a C compiler", is_there: || has("cc"), packages: &["build-essential"] },
-    Need { what: "PostgreSQL 15 or newer", is_there: has_postgresql, packages: &["postgresql"] },
-    Need { what: "Redis", is_there: || has("redis-server"), packages: &["redis-server"] },
+    POSTGRESQL,
+    REDIS,
+    JAVA,
+    MAVEN,
     Need {
         what: "Chromium",
         is_there: || chromium().is_some(),
@@ -32,6 +48,9 @@ const NEEDS: [Need; 6] = [
     },
     Need { what: "Python 3 with venv", is_there: has_python, packages: &["python3", "python3-venv"] },
 ];
+
+/// The oldest Java that Keycloak runs on.
+const MINIMUM_JAVA: u32 = 17;
 
 fn has(program: &str) -> bool {
     shell::on_path(program).is_some()
@@ -61,6 +80,24 @@ fn node_version() -> Option<u32> {
     first_number(&String::from_utf8_lossy(&output.stdout))
 }
 
+/// A Java that is new enough: the one of `JAVA_HOME`, the one on the `PATH`, or one of those where Debian installs them.
+pub(crate) fn java() -> Option<PathBuf> {
+    let home = std::env::var_os("JAVA_HOME").map(PathBuf::from);
+    let debian = std::fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten().map(|entry| entry.path());
+    home.into_iter()
+        .map(|home| home.join("bin/java"))
+        .chain(shell::on_path("java"))
+        .chain(debian.map(|home| home.join("bin/java")))
+        .find(|java| java_version(java).is_some_and(|major| major >= MINIMUM_JAVA))
+}
+
+fn java_version(java: &Path) -> Option<u32> {
+    // `-version` prints to the standard error; `--version` is unknown to the oldest.
+    let output = Command::new(java).arg("-version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    first_number(text.split_once('"')?.1)
+}
+
 /// The first number in `text`: a version's major part.
 fn first_number(text: &str) -> Option<u32> {
     let digits = text.trim_start_matches(|character: char| !character.is_ascii_digit());
@@ -76,13 +113,15 @@ pub(crate) fn chromium() -> Option<PathBuf> {
 
 /// Installs what is missing.
 pub(crate) fn run() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.is_there)()).collect();
-    if missing.is_empty() {
-        eprintln!("setup: the machine has what the tests need");
-    } else {
-        install(&missing)?;
-    }
+    ensure(&NEEDS)?;
+    eprintln!("setup: the machine has what the tests need");
     install_tools()
+}
+
+/// Installs what is missing of these.
+pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.is_there)()).collect();
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
 fn install(missing: &[&Need]) -> Result<()> {
@@ -159,6 +198,22 @@ mod tests {
         assert_eq!(first_number("v20.20.2\n"), Some(20));
         assert_eq!(first_number("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"), Some(15));
         assert_eq!(first_number("none"), None);
+    }
+
+    #[test]
+    fn an_old_java_is_not_enough() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let java = directory.path().join("java");
+        for (version, major) in [("1.8.0_402", 1), ("17.0.15", 17), ("21", 21)] {
+            std::fs::write(
+                &java,
+                format!("#!/bin/sh\necho 'openjdk version \"{version}\" 2025-04-15' >&2\n"),
+            )
+            .unwrap();
+            std::fs::set_permissions(&java, PermissionsExt::from_mode(0o755)).unwrap();
+            assert_eq!(java_version(&java), Some(major));
+        }
     }
 
     #[test]

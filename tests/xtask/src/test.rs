@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use local_postgres::{LocalPostgres, Options, TEST_SERVER_VARIABLE};
 
+use crate::stack::keycloak;
 use crate::tally::{self, Format, Tally};
 use crate::{browser, demo, setup, shell};
 
@@ -62,14 +63,17 @@ async fn counted(name: &str, part: impl Future<Output = Result<Tally>>) -> Tally
     }
 }
 
-/// The Rust tests of the whole workspace, on one PostgreSQL server.
+/// The Rust tests of the whole workspace, on one PostgreSQL server and one Keycloak.
 async fn rust(filter: Option<&str>) -> Result<Tally> {
+    // Without it, the tests that need it fail and say so; the others are run all the same.
+    let mut keycloak = keycloak::ForTests::start().inspect_err(|error| eprintln!("error: {error:#}")).ok();
     let options = Options { max_connections: 500, ..Options::ephemeral()? };
     let server = LocalPostgres::start(options).await?;
     let (mut command, format) = match shell::tool("cargo-nextest") {
         Some(nextest) => {
             let mut command = shell::command(nextest);
-            command.args(["nextest", "run", "--workspace", "--all-features"]);
+            // What is ignored elsewhere needs a server that is started here.
+            command.args(["nextest", "run", "--workspace", "--all-features", "--run-ignored", "all"]);
             (command, Format::Nextest)
         }
         None => (
@@ -78,10 +82,24 @@ async fn rust(filter: Option<&str>) -> Result<Tally> {
         ),
     };
     command.args(filter);
+    if matches!(format, Format::Libtest) {
+        command.args(["--", "--include-ignored"]);
+    }
     let url = server.superuser_url();
     command.env(TEST_SERVER_VARIABLE, &url).env("DATABASE_URL", &url);
+    if let Some(server) = &mut keycloak {
+        match server.ready().await {
+            Ok(()) => {
+                command.envs(server.environment());
+            }
+            Err(error) => eprintln!("error: {error:#}"),
+        }
+    }
     let tally = tally::run("tests", &mut command, format);
     server.stop().await?;
+    if let Some(keycloak) = keycloak {
+        keycloak.stop()?;
+    }
     tally
 }
 

@@ -1,0 +1,79 @@
+//! Redis from Debian's package. It holds only what may be lost, so nothing of it is written to disk.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::process::{self, Record, Running, State};
+use super::{directory, logs};
+use crate::{setup, shell};
+
+pub(super) const PORT: u16 = 16379;
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+pub(super) fn url() -> String {
+    format!("redis://127.0.0.1:{PORT}/0")
+}
+
+fn record() -> Record {
+    Record::at(directory().join("redis.pid"))
+}
+
+fn log() -> PathBuf {
+    logs().join("redis.log")
+}
+
+pub(super) fn state() -> State {
+    record().state()
+}
+
+/// Starts the server, unless it runs.
+pub(super) async fn up(fresh: bool) -> Result<()> {
+    if fresh {
+        down()?;
+    }
+    match state() {
+        State::Up(_) => return Ok(()),
+        State::Dead(pid) => {
+            eprintln!("stack: Redis (process {pid}) has gone without having been stopped; it starts anew");
+        }
+        State::Down => {}
+    }
+    setup::ensure(&[setup::REDIS])?;
+    process::require_space(&directory(), 10, "Redis")?;
+    process::require_free(PORT, "Redis")?;
+    let data = directory().join("redis");
+    std::fs::create_dir_all(&data).with_context(|| format!("could not make {}", data.display()))?;
+    let mut command = shell::command("redis-server");
+    command
+        .args(["--bind", "127.0.0.1", "--port", &PORT.to_string()])
+        .args(["--save", "", "--appendonly", "no", "--dir"])
+        .arg(&data);
+    let mut running = Running::spawn("Redis", &mut command, &log())?;
+    running.record(&record())?;
+    if let Err(error) = running.wait_ready(START_LIMIT, answers).await {
+        record().forget()?;
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// Stops the server. Gives whether it ran.
+pub(super) fn down() -> Result<bool> {
+    record().stop("Redis")
+}
+
+fn answers() -> bool {
+    let exchange = || -> std::io::Result<[u8; 7]> {
+        let mut stream = TcpStream::connect(("127.0.0.1", PORT))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut answer = [0; 7];
+        stream.read_exact(&mut answer)?;
+        Ok(answer)
+    };
+    exchange().is_ok_and(|answer| &answer == b"+PONG\r\n")
+}
