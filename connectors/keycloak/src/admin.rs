@@ -38,8 +38,8 @@ pub struct KeycloakSettings {
 
 /// Reads users, groups and client roles of one realm, with the service account of [`KeycloakSettings::client_id`].
 ///
-/// The service account needs these roles of the client `realm-management`: `view-users` (users, groups, members), and
-/// `view-clients` for [`KeycloakAdmin::user_client_roles`].
+/// The service account needs these roles of the client `realm-management`: `view-users` (users, groups, members, the
+/// realm's roles), and `view-clients` for [`KeycloakAdmin::user_client_roles`].
 #[derive(Debug)]
 pub struct KeycloakAdmin {
     http: HttpClient,
@@ -115,6 +115,17 @@ impl KeycloakAdmin {
             |group: &Group| group.id,
         )
         .await
+    }
+
+    /// The names of the realm's roles that the user has, be it directly, through a group or through another role. Whoever
+    /// may see users may see them, unlike those of a client.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]; a user that doesn't exist is a 404.
+    pub async fn user_realm_roles(&self, id: Uuid) -> Result<Vec<String>, ConnectorError> {
+        let roles: Vec<RoleRepresentation> =
+            self.get(&["users", &id.to_string(), "role-mappings", "realm", "composite"], &[]).await?;
+        Ok(roles.into_iter().map(|role| role.name).collect())
     }
 
     /// The names of the roles of the client `client_id` that the user has, be it directly, through a group or through

@@ -1,4 +1,4 @@
-//! The part of the Admin REST API that reads users, groups and client roles.
+//! The part of the Admin REST API that reads users, groups and roles.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    FakeKeycloak, claims, error, oidc, plain_error,
+    FakeKeycloak, State as Kept, claims, error, oidc, plain_error,
     realm::{Client, Directory, GroupRecord, UserRecord},
 };
 
@@ -30,8 +30,13 @@ pub(super) fn routes() -> Router<Arc<FakeKeycloak>> {
         .route(&format!("{ADMIN}/users/{{id}}"), get(user))
         .route(&format!("{ADMIN}/users/{{id}}/groups"), get(user_groups))
         .route(&format!("{ADMIN}/users/{{id}}/role-mappings"), get(role_mappings))
+        .route(&format!("{ADMIN}/users/{{id}}/role-mappings/realm"), get(realm_roles))
+        .route(&format!("{ADMIN}/users/{{id}}/role-mappings/realm/composite"), get(effective_realm_roles))
         .route(&format!("{ADMIN}/users/{{id}}/role-mappings/clients/{{client}}"), get(client_roles))
-        .route(&format!("{ADMIN}/users/{{id}}/role-mappings/clients/{{client}}/composite"), get(client_roles))
+        .route(
+            &format!("{ADMIN}/users/{{id}}/role-mappings/clients/{{client}}/composite"),
+            get(effective_client_roles),
+        )
         .route(&format!("{ADMIN}/clients"), get(clients))
         .route(&format!("{ADMIN}/groups"), get(groups))
         .route(&format!("{ADMIN}/groups/{{id}}"), get(group))
@@ -62,14 +67,19 @@ struct Listing {
 
 type ListingQuery = Result<Query<Listing>, axum::extract::rejection::QueryRejection>;
 /// An early answer is the size of an answer.
-type Checked<T> = Result<T, Box<Response>>;
+pub(super) type Checked<T> = Result<T, Box<Response>>;
 
-/// What a caller may do, from the roles of `realm-management` that its account has now.
-struct Caller(Vec<String>);
+/// Who calls, and what they may do: the roles of `realm-management` that the account has now.
+pub(super) struct Caller {
+    /// The id of the client that the token was issued to.
+    pub(super) client: String,
+    pub(super) user: Uuid,
+    roles: Vec<String>,
+}
 
 impl Caller {
-    fn require(&self, roles: &[&str]) -> Checked<()> {
-        if roles.iter().any(|role| self.0.iter().any(|held| held == role)) {
+    pub(super) fn require(&self, roles: &[&str]) -> Checked<()> {
+        if roles.iter().any(|role| self.roles.iter().any(|held| held == role)) {
             Ok(())
         } else {
             Err(Box::new(plain_error(StatusCode::FORBIDDEN)))
@@ -78,7 +88,7 @@ impl Caller {
 }
 
 impl FakeKeycloak {
-    fn caller(&self, realm: &str, headers: &HeaderMap) -> Checked<Caller> {
+    pub(super) fn caller(&self, realm: &str, headers: &HeaderMap) -> Checked<Caller> {
         let refused = || Box::new(plain_error(StatusCode::UNAUTHORIZED));
         let (claims, user) =
             self.verify_access_token(oidc::bearer(headers).ok_or_else(refused)?).map_err(|_| refused())?;
@@ -93,7 +103,8 @@ impl FakeKeycloak {
             .filter(|_| client.is_some_and(|client| client.full_scope_allowed))
             .map(|roles| claims::with_composites(roles).into_iter().map(ToOwned::to_owned).collect())
             .unwrap_or_default();
-        Ok(Caller(roles))
+        let client = client.map(|client| client.id.clone()).unwrap_or_default();
+        Ok(Caller { client, user: user.id, roles })
     }
 
     fn answer(
@@ -103,8 +114,19 @@ impl FakeKeycloak {
         roles: &[&str],
         look: impl FnOnce(&Directory) -> Checked<Value>,
     ) -> Response {
+        self.answer_from(realm, headers, roles, |state| look(&state.directory))
+    }
+
+    /// An answer from all that is kept, for who has one of these roles.
+    pub(super) fn answer_from(
+        &self,
+        realm: &str,
+        headers: &HeaderMap,
+        roles: &[&str],
+        look: impl FnOnce(&Kept) -> Checked<Value>,
+    ) -> Response {
         let checked = self.caller(realm, headers).and_then(|caller| caller.require(roles));
-        match checked.and_then(|()| self.state.read(|state| look(&state.directory))) {
+        match checked.and_then(|()| self.state.read(look)) {
             Ok(body) => ([("cache-control", "no-cache")], Json(body)).into_response(),
             Err(response) => *response,
         }
@@ -194,21 +216,92 @@ async fn role_mappings(
 
 async fn client_roles(
     State(double): Double,
-    Path((realm, id, client)): Path<(String, String, String)>,
+    Path(path): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    let sees_clients =
-        double.caller(&realm, &headers).is_ok_and(|caller| caller.require(VIEW_CLIENTS).is_ok());
-    double.answer(&realm, &headers, VIEW_USERS, |directory| {
-        let user = find_user(directory, &id)?;
-        let client = double.realm.client_by_id(&client);
-        let client = client.ok_or_else(|| Box::new(error(StatusCode::NOT_FOUND, "Client not found")))?;
-        if !sees_clients {
-            return Err(Box::new(plain_error(StatusCode::FORBIDDEN)));
-        }
-        let roles = user.client_roles.get(&client.client_id).map_or(&[][..], Vec::as_slice);
-        Ok(roles.iter().map(|role| represent_role(&double, &client.client_id, &client.id, role)).collect())
+    double.client_roles(path, &headers, |user, client| {
+        user.client_roles.get(client).cloned().unwrap_or_default()
     })
+}
+
+async fn effective_client_roles(
+    State(double): Double,
+    Path(path): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    double.client_roles(path, &headers, |user, client| double.realm.effective_client_roles(user, client))
+}
+
+async fn realm_roles(
+    State(double): Double,
+    Path(path): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    double.realm_roles(&path, &headers, |user| user.realm_roles.clone())
+}
+
+/// As the real one, with the roles that the default role of each user consists of.
+async fn effective_realm_roles(
+    State(double): Double,
+    Path(path): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    const IN_THE_DEFAULT: [&str; 2] = ["offline_access", "uma_authorization"];
+    let default = format!("default-roles-{}", double.realm.name);
+    double.realm_roles(&path, &headers, |user| {
+        let mut roles = user.realm_roles.clone();
+        if roles.contains(&default) {
+            roles.extend(IN_THE_DEFAULT.map(ToOwned::to_owned));
+        }
+        roles
+    })
+}
+
+impl FakeKeycloak {
+    fn client_roles(
+        &self,
+        (realm, id, client): (String, String, String),
+        headers: &HeaderMap,
+        roles: impl FnOnce(&UserRecord, &str) -> Vec<String>,
+    ) -> Response {
+        let sees_clients =
+            self.caller(&realm, headers).is_ok_and(|caller| caller.require(VIEW_CLIENTS).is_ok());
+        self.answer(&realm, headers, VIEW_USERS, |directory| {
+            let user = find_user(directory, &id)?;
+            let client = self.realm.client_by_id(&client);
+            let client = client.ok_or_else(|| Box::new(error(StatusCode::NOT_FOUND, "Client not found")))?;
+            if !sees_clients {
+                return Err(Box::new(plain_error(StatusCode::FORBIDDEN)));
+            }
+            let roles = roles(user, &client.client_id);
+            Ok(roles.iter().map(|role| represent_role(self, &client.client_id, &client.id, role)).collect())
+        })
+    }
+
+    fn realm_roles(
+        &self,
+        (realm, id): &(String, String),
+        headers: &HeaderMap,
+        roles: impl FnOnce(&UserRecord) -> Vec<String>,
+    ) -> Response {
+        self.answer(realm, headers, VIEW_USERS, |directory| {
+            let roles = roles(find_user(directory, id)?);
+            Ok(roles
+                .iter()
+                .map(|name| {
+                    let role = self.realm.roles.realm.iter().find(|role| role.name == *name);
+                    json!({
+                        "id": role.and_then(|role| role.id.as_deref()).unwrap_or(name),
+                        "name": name,
+                        "description": role.and_then(|role| role.description.as_deref()),
+                        "composite": role.is_some_and(|role| !role.composites.client.is_empty()),
+                        "clientRole": false,
+                        "containerId": self.realm_id(),
+                    })
+                })
+                .collect())
+        })
+    }
 }
 
 async fn clients(
@@ -302,11 +395,11 @@ async fn group_by_path(
     })
 }
 
-fn find_user<'a>(directory: &'a Directory, id: &str) -> Checked<&'a UserRecord> {
+pub(super) fn find_user<'a>(directory: &'a Directory, id: &str) -> Checked<&'a UserRecord> {
     directory.user(id).ok_or_else(|| Box::new(error(StatusCode::NOT_FOUND, "User not found")))
 }
 
-fn find_group<'a>(directory: &'a Directory, id: &str) -> Checked<&'a GroupRecord> {
+pub(super) fn find_group<'a>(directory: &'a Directory, id: &str) -> Checked<&'a GroupRecord> {
     let group = id.parse::<Uuid>().ok().and_then(|id| directory.group(id));
     group.ok_or_else(|| Box::new(error(StatusCode::NOT_FOUND, "Could not find group by id")))
 }
@@ -370,7 +463,7 @@ fn represent_user(user: &UserRecord, brief: bool) -> Value {
         }
     }
     if !brief {
-        representation["totp"] = false.into();
+        representation["totp"] = user.otp_secret.is_some().into();
         representation["disableableCredentialTypes"] = json!([]);
         representation["requiredActions"] = json!([]);
         representation["notBefore"] = 0.into();
@@ -381,7 +474,7 @@ fn represent_user(user: &UserRecord, brief: bool) -> Value {
     representation
 }
 
-fn represent_group(directory: &Directory, group: &GroupRecord, brief: bool, count: bool) -> Value {
+pub(super) fn represent_group(directory: &Directory, group: &GroupRecord, brief: bool, count: bool) -> Value {
     let mut representation =
         json!({"id": group.id, "name": group.name, "path": directory.path(group.id), "subGroups": []});
     if let Some(parent) = group.parent {

@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::{
     FakeKeycloak, keys,
     realm::{Client, Realm, UserRecord},
-    step_up,
 };
 
 impl FakeKeycloak {
@@ -113,25 +112,31 @@ impl FakeKeycloak {
         claims.insert("iss".to_owned(), self.issuer.clone().into());
         claims.insert("azp".to_owned(), client.client_id.clone().into());
         if scopes.contains(&"acr") {
-            let level = session.and_then(|session| {
-                self.state.read(|state| state.sessions.get(session).map(|session| session.level))
-            });
-            let level = level.unwrap_or_else(step_up::password);
-            claims.insert("acr".to_owned(), step_up::name_of(&self.realm, client, level).into());
+            claims.insert("acr".to_owned(), self.acr(session, now).into());
         }
         if let Some(session) = session {
             claims.insert("sid".to_owned(), session.into());
             if scopes.contains(&"basic") {
-                let started = self
+                let authenticated = self
                     .state
-                    .read(|state| state.sessions.get(session).map_or(now, |session| session.started));
-                claims.insert("auth_time".to_owned(), started.into());
+                    .read(|state| state.sessions.get(session).map_or(now, |session| session.authenticated));
+                claims.insert("auth_time".to_owned(), authenticated.into());
             }
         } else {
             // A token without a session names its subject by itself.
             claims.insert("sub".to_owned(), json!(user.id));
         }
         claims
+    }
+
+    /// The name of the level of authentication that a session has; a service account is as good as level 1.
+    fn acr(&self, session: Option<&str>, now: i64) -> String {
+        let level = session.map_or(1, |session| {
+            self.state.read(|state| {
+                state.sessions.get(session).map_or(0, |session| session.level(now, &self.realm))
+            })
+        });
+        self.realm.level_name(level)
     }
 
     /// The claims about the person.
@@ -196,7 +201,7 @@ impl FakeKeycloak {
             let subject = text("sub").unwrap_or_default();
             self.state.read(|state| state.directory.user(subject).cloned()).ok_or(FAILED)?
         };
-        if user.enabled { Ok((claims, user)) } else { Err("user_disabled") }
+        if user.enabled { Ok((claims, user)) } else { Err("User disabled") }
     }
 
     pub(super) fn userinfo(&self, token: Option<&str>) -> Response {

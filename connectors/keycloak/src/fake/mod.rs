@@ -1,25 +1,30 @@
 //! A double of Keycloak 26.7: a real HTTP server that answers as the real one does, for the demo and for tests.
 //!
 //! It reads the file that a real Keycloak imports and speaks OpenID Connect (authorization code with PKCE, refresh,
-//! client credentials, user info, logout with back-channel logout) and the part of the Admin REST API that
-//! [`KeycloakAdmin`](crate::KeycloakAdmin) and its neighbours use. What is different on purpose:
+//! client credentials, user info, levels of authentication with one-time codes, logout with back-channel logout) and the
+//! part of the Admin REST API that [`KeycloakAdmin`](crate::KeycloakAdmin) and its neighbours use, with its events. What is different on purpose:
 //!
 //! - people sign in by picking who they are, without a password: `GET …/auth` answers a page whose form posts
-//!   `username` to `…/login-actions/authenticate`; where the second level of authentication is asked for, a second page
-//!   follows whose form posts `confirm` instead of a one-time code;
-//! - there is no single sign-on cookie: each sign-in picks a person anew, so that one browser can be several people.
+//!   `username` to `…/login-actions/authenticate`;
+//! - a sign-in always picks a person anew, so that one browser can be several people: the cookie of a session counts only
+//!   where a level of authentication above the first is asked for, and only for the host to which the browser goes back;
+//! - the page that asks for a one-time code shows it, for who has no authenticator at hand.
 //!
 //! Never part of a production build, and only ever to be bound to loopback: whoever reaches it is whoever they like.
 
 mod admin;
 mod authorize;
+mod changes;
 mod claims;
+mod controls;
+mod events;
 mod keys;
+mod levels;
+mod manage;
 mod oidc;
 mod pages;
 mod realm;
 mod session;
-mod step_up;
 mod token;
 
 use std::{
@@ -43,17 +48,15 @@ use connector_core::{
     fake::{FakeStateError, StateFile},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use url::Url;
 use uuid::{Builder, Uuid};
 
 pub use self::keys::Signature;
 use self::{
     keys::{Key, KeyRing, StoredKey},
-    realm::{Client, Directory, GroupRecord, Realm, UserRecord},
-    step_up::Level,
+    realm::{Directory, Realm},
 };
-use crate::model::Attributes;
 
 /// What the double needs.
 #[derive(Debug)]
@@ -111,6 +114,8 @@ pub struct NewUser {
     pub email_verified: bool,
     /// Paths of the groups to be in.
     pub groups: Vec<String>,
+    /// The secret of one-time codes, whose bytes are the key.
+    pub otp_secret: Option<String>,
 }
 
 /// What is kept.
@@ -128,6 +133,12 @@ struct State {
     codes: BTreeMap<String, Code>,
     #[serde(default)]
     logins: BTreeMap<String, PendingLogin>,
+    /// Oldest first.
+    #[serde(default)]
+    admin_events: Vec<events::AdminEvent>,
+    /// Oldest first.
+    #[serde(default)]
+    events: Vec<events::UserEvent>,
 }
 
 /// A person who is signed in. Times are in seconds since 1970.
@@ -136,9 +147,12 @@ struct Session {
     user: Uuid,
     started: i64,
     last_used: i64,
-    /// The level of authentication: 1, or 2 for somebody who has confirmed who they are.
-    #[serde(default = "step_up::password")]
-    level: i64,
+    /// When the person last proved who they are.
+    #[serde(default)]
+    authenticated: i64,
+    /// When each level of authentication was last reached.
+    #[serde(default)]
+    levels: BTreeMap<u8, i64>,
     /// By the client's id.
     clients: BTreeMap<String, ClientSession>,
 }
@@ -166,13 +180,19 @@ struct Code {
 }
 
 /// A sign-in page that somebody looks at.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct PendingLogin {
     expires: i64,
     request: AuthorizationRequest,
-    /// Who was picked already and has to confirm it.
+    /// The session that this goes on with, and its user: nobody else may sign in then.
+    #[serde(default)]
+    session: Option<(String, Uuid)>,
+    /// Who has passed level 1 and is asked for a one-time code.
     #[serde(default)]
     user: Option<Uuid>,
+    /// The secret of one-time codes that is offered to somebody who has none.
+    #[serde(default)]
+    new_secret: Option<String>,
 }
 
 /// What a client asked for.
@@ -187,9 +207,9 @@ struct AuthorizationRequest {
     code_challenge_method: Option<String>,
     fragment: bool,
     login_hint: Option<String>,
-    /// The level of authentication that is asked for.
+    /// The level of authentication that is asked for; 0 where none is.
     #[serde(default)]
-    level: Option<Level>,
+    level: u8,
 }
 
 /// The double.
@@ -245,344 +265,14 @@ impl FakeKeycloak {
     pub fn router(self: &Arc<Self>) -> Router {
         oidc::routes()
             .merge(admin::routes())
+            .merge(manage::routes())
+            .merge(events::routes())
             .fallback(async |uri: Uri| {
                 // The real one's start page leads to its console; this one's says what it is.
                 if uri.path() == "/" { pages::start() } else { plain_error(StatusCode::NOT_FOUND) }
             })
             .layer(middleware::from_fn_with_state(Arc::clone(self), unless_unavailable))
             .with_state(Arc::clone(self))
-    }
-
-    /// Answers everything with 503, as a proxy does before a server that is down or starting; or not any more.
-    pub fn set_unavailable(&self, is_unavailable: bool) {
-        self.is_unavailable.store(is_unavailable, Ordering::SeqCst);
-    }
-
-    /// Lets a user sign in or not. As with the real one, sessions go on and no logout token is sent; refreshing fails.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn set_enabled(&self, username: &str, enabled: bool) -> Result<(), FakeError> {
-        self.change(|directory| {
-            directory.user_by_name_mut(username)?.enabled = enabled;
-            Ok(())
-        })
-    }
-
-    /// Gives a user other names; the user name stays.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn rename_user(&self, username: &str, first_name: &str, last_name: &str) -> Result<(), FakeError> {
-        self.change(|directory| {
-            let user = directory.user_by_name_mut(username)?;
-            user.first_name = Some(first_name.to_owned());
-            user.last_name = Some(last_name.to_owned());
-            Ok(())
-        })
-    }
-
-    /// Puts a user into the group at `path`; being in it already is fine.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn add_to_group(&self, username: &str, path: &str) -> Result<(), FakeError> {
-        self.change(|directory| {
-            let group = group_id(directory, path)?;
-            let user = directory.user_by_name_mut(username)?;
-            if !user.groups.contains(&group) {
-                user.groups.push(group);
-            }
-            Ok(())
-        })
-    }
-
-    /// Takes a user out of the group at `path`; not being in it is fine.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn remove_from_group(&self, username: &str, path: &str) -> Result<(), FakeError> {
-        self.change(|directory| {
-            let group = group_id(directory, path)?;
-            directory.user_by_name_mut(username)?.groups.retain(|other| *other != group);
-            Ok(())
-        })
-    }
-
-    /// Renames the group at `path`: its id stays, its path and those below it change.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn rename_group(&self, path: &str, new_name: &str) -> Result<(), FakeError> {
-        self.change(|directory| {
-            let id = group_id(directory, path)?;
-            let parent = directory.group(id).and_then(|group| group.parent);
-            if directory.children(parent).iter().any(|sibling| sibling.name == new_name && sibling.id != id) {
-                return Err(FakeError::AlreadyExists(new_name.to_owned()));
-            }
-            if let Some(group) = directory.groups.iter_mut().find(|group| group.id == id) {
-                new_name.clone_into(&mut group.name);
-            }
-            Ok(())
-        })
-    }
-
-    /// Sets an attribute of the group at `path`, or removes it where there are no values.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn set_group_attribute(&self, path: &str, name: &str, values: &[&str]) -> Result<(), FakeError> {
-        self.change(|directory| {
-            let id = group_id(directory, path)?;
-            if let Some(group) = directory.groups.iter_mut().find(|group| group.id == id) {
-                if values.is_empty() {
-                    group.attributes.remove(name);
-                } else {
-                    group
-                        .attributes
-                        .insert(name.to_owned(), values.iter().map(ToString::to_string).collect());
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Adds a user and returns its id.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn create_user(&self, user: NewUser) -> Result<Uuid, FakeError> {
-        let now = self.clock.now();
-        let id = self.ids.uuid_v7(now);
-        self.change(|directory| {
-            if directory.user_by_name(&user.username).is_some() {
-                return Err(FakeError::AlreadyExists(user.username));
-            }
-            let groups =
-                user.groups.iter().map(|path| group_id(directory, path)).collect::<Result<Vec<_>, _>>()?;
-            directory.users.push(UserRecord {
-                id,
-                username: user.username.to_lowercase(),
-                first_name: user.first_name,
-                last_name: user.last_name,
-                email: user.email.map(|email| email.to_lowercase()),
-                email_verified: user.email_verified,
-                enabled: true,
-                created_timestamp: now.timestamp_millis(),
-                service_account_client_id: None,
-                attributes: Attributes::new(),
-                password: None,
-                client_roles: BTreeMap::new(),
-                groups,
-            });
-            Ok(id)
-        })
-    }
-
-    /// Removes a user. As with the real one, the sessions are gone and no logout token is sent.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn delete_user(&self, username: &str) -> Result<(), FakeError> {
-        self.state.update(|state| {
-            let id = state.directory.user_by_name_mut(username)?.id;
-            state.directory.users.retain(|user| user.id != id);
-            state.sessions.retain(|_, session| session.user != id);
-            Ok(())
-        })?
-    }
-
-    /// Adds a group at `path`, below one that is there already, and returns its id.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn create_group(&self, path: &str) -> Result<Uuid, FakeError> {
-        let id = self.ids.uuid_v7(self.clock.now());
-        self.change(|directory| {
-            let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-            let parent = if parent.is_empty() { None } else { Some(group_id(directory, parent)?) };
-            if directory.group_by_path(path).is_some() {
-                return Err(FakeError::AlreadyExists(path.to_owned()));
-            }
-            directory.groups.push(GroupRecord {
-                id,
-                name: name.to_owned(),
-                parent,
-                attributes: Attributes::new(),
-            });
-            Ok(id)
-        })
-    }
-
-    /// Removes the group at `path` and those below it, and everybody's membership of them.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn delete_group(&self, path: &str) -> Result<(), FakeError> {
-        self.change(|directory| {
-            let mut gone = vec![group_id(directory, path)?];
-            let mut next = 0;
-            while let Some(parent) = gone.get(next).copied() {
-                gone.extend(directory.children(Some(parent)).iter().map(|group| group.id));
-                next += 1;
-            }
-            directory.groups.retain(|group| !gone.contains(&group.id));
-            for user in &mut directory.users {
-                user.groups.retain(|group| !gone.contains(group));
-            }
-            Ok(())
-        })
-    }
-
-    /// The id of the user with this name.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn user_id(&self, username: &str) -> Result<Uuid, FakeError> {
-        self.state.read(|state| {
-            state
-                .directory
-                .user_by_name(username)
-                .map(|user| user.id)
-                .ok_or_else(|| FakeError::UnknownUser(username.to_owned()))
-        })
-    }
-
-    /// The id of the group at `path`.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn group_id(&self, path: &str) -> Result<Uuid, FakeError> {
-        self.state.read(|state| group_id(&state.directory, path))
-    }
-
-    /// Makes a new signing key. The old ones stay in the key set, so that their tokens are still good.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn rotate_keys(&self) -> Result<(), FakeError> {
-        self.replace_keys(true)
-    }
-
-    /// Makes a new signing key and drops the old ones, and with them every token that they signed.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn replace_keys_now(&self) -> Result<(), FakeError> {
-        self.replace_keys(false)
-    }
-
-    fn replace_keys(&self, keep: bool) -> Result<(), FakeError> {
-        let key = StoredKey::generate()?;
-        let ring = self.state.update(|state| {
-            if !keep {
-                state.signing_keys.clear();
-            }
-            state.signing_keys.insert(0, key);
-            state.key_ring()
-        })??;
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
-        Ok(())
-    }
-
-    /// An access token for a user as the shell's client would get it, its claims overridden by `overrides` (`null`
-    /// removes one) and its signature as `signature` says. A session is started for it.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn mint_access_token(
-        &self,
-        client_id: &str,
-        username: &str,
-        overrides: Map<String, Value>,
-        signature: Signature,
-    ) -> Result<String, FakeError> {
-        let (client, user, session) = self.mint_session(client_id, username)?;
-        let claims = self.access_claims(client, &user, Some(&session), "openid", "onrtac");
-        self.keys().sign("JWT", &overridden(claims, overrides), signature)
-    }
-
-    /// An ID token for a user, as [`FakeKeycloak::mint_access_token`].
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn mint_id_token(
-        &self,
-        client_id: &str,
-        username: &str,
-        overrides: Map<String, Value>,
-        signature: Signature,
-    ) -> Result<String, FakeError> {
-        let (client, user, session) = self.mint_session(client_id, username)?;
-        let claims = self.id_claims(client, &user, Some(&session), "openid", None, None);
-        self.keys().sign("JWT", &overridden(claims, overrides), signature)
-    }
-
-    /// A logout token for a user's session at a client (OpenID Connect Back-Channel Logout 1.0, section 2.4), as
-    /// [`FakeKeycloak::mint_access_token`]. `session_id` is the `sid` of the user's other tokens.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn mint_logout_token(
-        &self,
-        client_id: &str,
-        username: &str,
-        session_id: &str,
-        overrides: Map<String, Value>,
-        signature: Signature,
-    ) -> Result<String, FakeError> {
-        let user = self.user_id(username)?;
-        let claims = self.logout_claims(client_id, user, session_id);
-        self.keys().sign("logout+jwt", &overridden(claims, overrides), signature)
-    }
-
-    /// A token of exactly this header and these claims, signed by RS256 with the realm's active key whatever they say: for what
-    /// Keycloak itself would never make.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub fn sign_as_it_is(&self, header: &str, claims: &str) -> Result<String, FakeError> {
-        self.keys().sign_as_it_is(header, claims)
-    }
-
-    /// Ends all sessions of a user, as an administrator does (`POST …/users/{id}/logout`), and sends logout tokens to
-    /// the clients that want them.
-    ///
-    /// # Errors
-    /// See [`FakeError`].
-    pub async fn sign_out_user(&self, username: &str) -> Result<(), FakeError> {
-        let user = self.user_id(username)?;
-        let sessions: Vec<String> = self.state.read(|state| {
-            state
-                .sessions
-                .iter()
-                .filter(|(_, session)| session.user == user)
-                .map(|(id, _)| id.clone())
-                .collect()
-        });
-        for session in sessions {
-            self.end_session(&session).await?;
-        }
-        Ok(())
-    }
-
-    fn mint_session(
-        &self,
-        client_id: &str,
-        username: &str,
-    ) -> Result<(&Client, UserRecord, String), FakeError> {
-        let user = self.state.read(|state| {
-            let user = state.directory.user_by_name(username);
-            user.cloned().ok_or_else(|| FakeError::UnknownUser(username.to_owned()))
-        })?;
-        let client =
-            self.realm.client(client_id).ok_or_else(|| FakeError::UnknownUser(client_id.to_owned()))?;
-        let session = self.start_session(user.id, &client.id, step_up::password())?;
-        Ok((client, user, session))
-    }
-
-    fn change<R>(&self, change: impl FnOnce(&mut Directory) -> Result<R, FakeError>) -> Result<R, FakeError> {
-        self.state.update(|state| change(&mut state.directory))?
     }
 
     fn keys(&self) -> Arc<KeyRing> {
@@ -632,33 +322,9 @@ impl Directory {
     }
 }
 
-fn group_id(directory: &Directory, path: &str) -> Result<Uuid, FakeError> {
-    directory
-        .group_by_path(path)
-        .map(|group| group.id)
-        .ok_or_else(|| FakeError::UnknownGroup(path.to_owned()))
-}
-
-fn overridden(mut claims: Value, overrides: Map<String, Value>) -> Value {
-    if let Value::Object(claims) = &mut claims {
-        for (name, value) in overrides {
-            if value.is_null() {
-                claims.remove(&name);
-            } else {
-                claims.insert(name, value);
-            }
-        }
-    }
-    claims
-}
-
 /// The body that Keycloak gives to an error that has no text of its own.
 fn plain_error(status: StatusCode) -> Response {
     error(status, &format!("HTTP {status}"))
-}
-
-fn error(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({ "error": message }))).into_response()
 }
 
 async fn unless_unavailable(
@@ -670,6 +336,14 @@ async fn unless_unavailable(
         return plain_error(StatusCode::SERVICE_UNAVAILABLE);
     }
     next.run(request).await
+}
+
+fn error(status: StatusCode, message: &str) -> Response {
+    json_response(status, &json!({ "error": message }))
+}
+
+fn json_response(status: StatusCode, body: &serde_json::Value) -> Response {
+    (status, Json(body)).into_response()
 }
 
 /// A fault of the double itself.

@@ -13,7 +13,7 @@ use axum::{
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::{FakeKeycloak, broken, error, pages};
+use super::{FakeKeycloak, authorize::Answer, broken, error, pages};
 
 pub(super) fn routes() -> Router<Arc<FakeKeycloak>> {
     const OIDC: &str = "/realms/{realm}/protocol/openid-connect";
@@ -50,6 +50,11 @@ impl Parameters {
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// The parameter, where it is there, be it empty.
+    pub(super) fn raw(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
     pub(super) fn owned(&self, name: &str) -> Option<String> {
         self.get(name).map(ToOwned::to_owned)
     }
@@ -69,8 +74,9 @@ async fn configuration(State(double): Double, Path(realm): Path<String>) -> Resp
         "end_session_endpoint": endpoint("logout"),
         "jwks_uri": endpoint("certs"),
         "grant_types_supported": ["authorization_code", "client_credentials", "password", "refresh_token"],
-        "acr_values_supported": ["0", "1", "2"],
+        "acr_values_supported": double.realm.level_names(),
         "claims_parameter_supported": true,
+        "prompt_values_supported": ["none", "login"],
         "response_types_supported": ["code"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
@@ -98,13 +104,19 @@ async fn certs(State(double): Double, Path(realm): Path<String>) -> Response {
 async fn auth_by_query(
     State(double): Double,
     Path(realm): Path<String>,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
-    double.authorize(&realm, &Parameters::parse(query.unwrap_or_default().as_bytes()))
+    double.authorize(&realm, &headers, &Parameters::parse(query.unwrap_or_default().as_bytes()))
 }
 
-async fn auth_by_form(State(double): Double, Path(realm): Path<String>, body: Bytes) -> Response {
-    double.authorize(&realm, &Parameters::parse(&body))
+async fn auth_by_form(
+    State(double): Double,
+    Path(realm): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    double.authorize(&realm, &headers, &Parameters::parse(&body))
 }
 
 async fn authenticate(
@@ -118,7 +130,11 @@ async fn authenticate(
     }
     let query = Parameters::parse(query.unwrap_or_default().as_bytes());
     let form = Parameters::parse(&body);
-    match double.authenticate(query.get("session_code").unwrap_or_default(), &form) {
+    let given = match form.get("otp") {
+        Some(code) => Answer::Code(code),
+        None => Answer::Person(form.get("username").unwrap_or_default()),
+    };
+    match double.authenticate(query.get("session_code").unwrap_or_default(), given) {
         Ok(response) => response,
         Err(error) => broken(&error),
     }

@@ -25,6 +25,10 @@ button:focus-visible{outline:3px solid var(--accent);outline-offset:2px}\
 button b{font-weight:600}\
 button i{grid-row:span 2;width:2.5rem;height:2.5rem;border-radius:50%;display:grid;place-items:center;background:var(--hover);color:var(--accent);font-style:normal;font-weight:600}\
 button span{color:var(--quiet);font-size:.875rem;overflow-wrap:anywhere}\
+label{display:block;font-weight:600}\
+input{width:100%;font:inherit;font-size:1.25rem;letter-spacing:.15em;color:inherit;background:none;border:1px solid var(--line);border-radius:.75rem;padding:.625rem .75rem;margin:.25rem 0 .75rem}\
+input:focus-visible{outline:3px solid var(--accent);outline-offset:2px}\
+button.plain{display:block;text-align:center;font-weight:600}\
 .alert{color:var(--bad);font-weight:600}\
 small{color:var(--quiet)}";
 
@@ -61,16 +65,21 @@ pub(super) fn login(people: &[Person], action: &str, target: &str, alert: Option
     page(StatusCode::OK, "Sign in", &body, target)
 }
 
-/// The page on which somebody confirms who they are, where the real one asks for a one-time code.
-pub(super) fn confirm(name: &str, action: &str, target: &str) -> Response {
-    let body = format!(
-        "<h1>Is it really you, {}?</h1><p>What you are about to do asks for a second proof. This stands in for a one-time \
-         code: a click is enough.</p><form method=\"post\" action=\"{}\"><ul><li><button name=\"confirm\" value=\"yes\" autofocus>\
-         <i aria-hidden=\"true\">✓</i><b>Confirm it’s you</b><span>for the next minutes</span></button></li></ul></form>",
-        escape(name),
-        escape(action),
+/// The page that asks for a one-time code, and shows the one that an authenticator would show.
+pub(super) fn one_time_code(code: &str, action: &str, target: &str, alert: Option<&str>) -> Response {
+    let mut body = String::from("<h1>One-time code</h1>");
+    if let Some(alert) = alert {
+        let _ = write!(body, "<p class=\"alert\" role=\"alert\">{}</p>", escape(alert));
+    }
+    let _ = write!(
+        body,
+        "<p id=\"about\">Your authenticator would show <b>{code}</b> now. This stands in for Keycloak, so it is filled in.</p>\
+         <form method=\"post\" action=\"{}\"><label for=\"otp\">Code</label>\
+         <input id=\"otp\" name=\"otp\" value=\"{code}\" inputmode=\"numeric\" autocomplete=\"one-time-code\" aria-describedby=\"about\" autofocus>\
+         <button class=\"plain\">Sign in</button></form>",
+        escape(action)
     );
-    page(StatusCode::OK, "Confirm it’s you", &body, target)
+    page(StatusCode::OK, "One-time code", &body, target)
 }
 
 /// A page that says what went wrong.

@@ -29,7 +29,9 @@ pub(super) struct Realm {
     #[serde(default)]
     pub(super) refresh_token_max_reuse: u32,
     #[serde(default)]
-    pub(super) attributes: BTreeMap<String, String>,
+    attributes: BTreeMap<String, String>,
+    #[serde(default)]
+    authenticator_config: Vec<AuthenticatorConfig>,
     #[serde(default)]
     pub(super) roles: Roles,
     #[serde(default)]
@@ -67,6 +69,8 @@ mod defaults {
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Roles {
     #[serde(default)]
+    pub(super) realm: Vec<Role>,
+    #[serde(default)]
     pub(super) client: BTreeMap<String, Vec<Role>>,
 }
 
@@ -77,6 +81,22 @@ pub(super) struct Role {
     pub(super) name: String,
     #[serde(default)]
     pub(super) description: Option<String>,
+    #[serde(default)]
+    pub(super) composites: Composites,
+}
+
+/// The roles that come along with a role.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Composites {
+    /// By the client's name.
+    #[serde(default)]
+    pub(super) client: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AuthenticatorConfig {
+    #[serde(default)]
+    config: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,16 +128,34 @@ struct UserFile {
     #[serde(default)]
     credentials: Vec<Credential>,
     #[serde(default)]
+    realm_roles: Vec<String>,
+    #[serde(default)]
     client_roles: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     groups: Vec<String>,
 }
 
+/// `CredentialRepresentation`.
 #[derive(Debug, Deserialize)]
-struct Credential {
+#[serde(rename_all = "camelCase")]
+pub(super) struct Credential {
     #[serde(rename = "type")]
     kind: String,
     value: Option<String>,
+    /// JSON as text.
+    secret_data: Option<String>,
+}
+
+/// The password among these.
+pub(super) fn password(credentials: &[Credential]) -> Option<String> {
+    credentials.iter().find(|credential| credential.kind == "password")?.value.clone()
+}
+
+/// The secret of one-time codes among these, whose bytes are the key.
+pub(super) fn otp_secret(credentials: &[Credential]) -> Option<String> {
+    let data = credentials.iter().find(|credential| credential.kind == "otp")?.secret_data.as_deref()?;
+    let data: serde_json::Value = serde_json::from_str(data).ok()?;
+    data.get("value")?.as_str().map(ToOwned::to_owned)
 }
 
 #[derive(Debug, Deserialize)]
@@ -215,6 +253,60 @@ impl Realm {
         self.client_scopes.iter().find(|scope| scope.name == name)
     }
 
+    /// The names of the levels of authentication, by level.
+    fn levels(&self) -> BTreeMap<u8, String> {
+        let map = self.attributes.get("acr.loa.map").map_or("{}", String::as_str);
+        let map: BTreeMap<String, u8> = serde_json::from_str(map).unwrap_or_default();
+        map.into_iter().map(|(name, level)| (level, name)).collect()
+    }
+
+    /// What stands in `acr` for a level.
+    pub(super) fn level_name(&self, level: u8) -> String {
+        self.levels().remove(&level).unwrap_or_else(|| level.to_string())
+    }
+
+    /// The level of this name, or of this number.
+    pub(super) fn level_of(&self, name: &str) -> Option<u8> {
+        let named = self.levels().into_iter().find(|(_, known)| known == name).map(|(level, _)| level);
+        named.or_else(|| name.parse().ok())
+    }
+
+    /// The names and numbers that may stand in `acr`.
+    pub(super) fn level_names(&self) -> Vec<String> {
+        let levels = self.levels();
+        levels
+            .values()
+            .cloned()
+            .chain(["0".to_owned()])
+            .chain(levels.keys().map(ToString::to_string))
+            .collect()
+    }
+
+    /// For how long a level lasts, in seconds.
+    pub(super) fn level_max_age(&self, level: u8) -> i64 {
+        const DEFAULT: i64 = 36_000;
+        let wanted = level.to_string();
+        self.authenticator_config
+            .iter()
+            .map(|entry| &entry.config)
+            .find(|config| config.get("loa-condition-level") == Some(&wanted))
+            .and_then(|config| config.get("loa-max-age")?.parse().ok())
+            .unwrap_or(DEFAULT)
+    }
+
+    /// The roles of a client that a user has, be it by itself or along with a role of the realm.
+    pub(super) fn effective_client_roles(&self, user: &UserRecord, client_id: &str) -> Vec<String> {
+        let mut roles = user.client_roles.get(client_id).cloned().unwrap_or_default();
+        for role in self.roles.realm.iter().filter(|role| user.realm_roles.contains(&role.name)) {
+            for along in role.composites.client.get(client_id).into_iter().flatten() {
+                if !roles.contains(along) {
+                    roles.push(along.clone());
+                }
+            }
+        }
+        roles
+    }
+
     /// Whether `scope` may be asked for: each of its words is `openid` or a scope of the client's.
     pub(super) fn scope_is_valid(client: &Client, scope: &str) -> bool {
         scope.split_whitespace().all(|name| {
@@ -282,11 +374,10 @@ impl Realm {
                 created_timestamp: created,
                 service_account_client_id: user.service_account_client_id.clone(),
                 attributes: user.attributes.clone(),
-                password: user
-                    .credentials
-                    .iter()
-                    .find(|credential| credential.kind == "password")
-                    .and_then(|credential| credential.value.clone()),
+                password: password(&user.credentials),
+                otp_secret: otp_secret(&user.credentials),
+                last_otp_step: 0,
+                realm_roles: user.realm_roles.clone(),
                 client_roles: user.client_roles.clone(),
                 groups,
             });
@@ -360,6 +451,14 @@ pub(super) struct UserRecord {
     pub(super) service_account_client_id: Option<String>,
     pub(super) attributes: Attributes,
     pub(super) password: Option<String>,
+    /// Of one-time codes.
+    #[serde(default)]
+    pub(super) otp_secret: Option<String>,
+    /// The step of the newest one-time code that was taken, which isn't taken again.
+    #[serde(default)]
+    pub(super) last_otp_step: i64,
+    #[serde(default)]
+    pub(super) realm_roles: Vec<String>,
     pub(super) client_roles: BTreeMap<String, Vec<String>>,
     pub(super) groups: Vec<Uuid>,
 }

@@ -24,13 +24,15 @@ const LOGOUT_DEADLINE: Duration = Duration::from_secs(2);
 
 impl FakeKeycloak {
     /// Starts a session of a user at a client, and returns its id.
-    pub(super) fn start_session(&self, user: Uuid, client: &str, level: i64) -> Result<String, FakeError> {
+    pub(super) fn start_session(&self, user: Uuid, client: &str) -> Result<String, FakeError> {
         let now = self.now();
         let id = self.secret_id();
         let clients = BTreeMap::from([(client.to_owned(), ClientSession::default())]);
         self.state.update(|state| {
             state.forget_what_expired(now, &self.realm);
-            state.sessions.insert(id.clone(), Session { user, started: now, last_used: now, level, clients });
+            let levels = BTreeMap::from([(1, now)]);
+            let session = Session { user, started: now, last_used: now, authenticated: now, levels, clients };
+            state.sessions.insert(id.clone(), session);
         })?;
         Ok(id)
     }
@@ -103,10 +105,29 @@ impl FakeKeycloak {
         Ok(())
     }
 
+    /// Ends all sessions of a user.
+    pub(super) async fn end_sessions_of(&self, user: Uuid) -> Result<(), FakeError> {
+        let sessions: Vec<String> = self.state.read(|state| {
+            let sessions = state.sessions.iter().filter(|(_, session)| session.user == user);
+            sessions.map(|(id, _)| id.clone()).collect()
+        });
+        for session in sessions {
+            self.end_session(&session).await?;
+        }
+        Ok(())
+    }
+
     /// Ends a session, and tells the clients that want to know. As with the real one, nobody tries twice; ending what
     /// has ended is fine.
     pub(super) async fn end_session(&self, id: &str) -> Result<(), FakeError> {
-        let Some(session) = self.state.update(|state| state.sessions.remove(id))? else { return Ok(()) };
+        let ended = self.state.update(|state| {
+            let session = state.sessions.remove(id)?;
+            let client = session.clients.keys().find_map(|id| self.realm.client_by_id(id));
+            let client = client.map(|client| client.client_id.as_str()).unwrap_or_default();
+            state.keep_event(self.user_event("LOGOUT", client, session.user, Some(id), Value::Null));
+            Some(session)
+        })?;
+        let Some(session) = ended else { return Ok(()) };
         for client in session.clients.keys().filter_map(|id| self.realm.client_by_id(id)) {
             let url = client.attributes.get("backchannel.logout.url").filter(|url| !url.is_empty());
             let Some(url) = url.and_then(|url| Url::parse(url).ok()).filter(|_| !client.frontchannel_logout)
@@ -145,7 +166,7 @@ impl State {
 }
 
 impl Session {
-    fn is_active(&self, now: i64, realm: &Realm) -> bool {
+    pub(super) fn is_active(&self, now: i64, realm: &Realm) -> bool {
         now <= self.last_used + realm.sso_session_idle_timeout
             && now <= self.started + realm.sso_session_max_lifespan
     }

@@ -11,7 +11,6 @@ use super::{
     keys,
     oidc::Parameters,
     realm::{Client, Realm, UserRecord},
-    step_up,
 };
 
 /// An error of the token endpoint (RFC 6749, section 5.2).
@@ -133,7 +132,7 @@ impl FakeKeycloak {
         if client.client_id != request.client_id {
             return Err(TokenError::invalid_grant("Auth error: Found different client_id in clientSession"));
         }
-        check_verifier(&request, form.get("code_verifier")).map_err(TokenError::invalid_grant)?;
+        check_verifier(&request, form.raw("code_verifier")).map_err(TokenError::invalid_grant)?;
         let scope = request.scope;
         let reuse = self.uuid().to_string();
         self.tokens(client, &user, Some((&session, &reuse)), &scope, request.nonce.as_deref(), "onrtac")
@@ -240,7 +239,7 @@ impl FakeKeycloak {
             return Err(TokenError::invalid_grant("Account disabled"));
         }
         let scope = requested_scope(client, form)?;
-        let session = self.start_session(user.id, &client.id, step_up::password())?;
+        let session = self.start_session(user.id, &client.id)?;
         let reuse = self.uuid().to_string();
         self.tokens(client, &user, Some((&session, &reuse)), scope, None, "onrtro")
     }

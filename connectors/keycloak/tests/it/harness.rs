@@ -91,6 +91,11 @@ impl Server {
 
     /// `GET …/auth` as the shell would send a browser there, with some parameters replaced (`None` leaves one out).
     pub async fn authorize(&self, changes: &[(&str, Option<&str>)]) -> Response {
+        self.authorize_request(changes).send().await.unwrap()
+    }
+
+    /// The request of [`Server::authorize`], to be added to.
+    pub fn authorize_request(&self, changes: &[(&str, Option<&str>)]) -> reqwest::RequestBuilder {
         let challenge = challenge(VERIFIER);
         let mut parameters = vec![
             ("response_type", "code"),
@@ -106,7 +111,7 @@ impl Server {
             parameters.retain(|(known, _)| known != name);
             parameters.extend(value.map(|value| (*name, value)));
         }
-        self.browser.get(self.endpoint("auth")).query(&parameters).send().await.unwrap()
+        self.browser.get(self.endpoint("auth")).query(&parameters)
     }
 
     /// Picks `username` on the page; the answer is the redirect back to the client.

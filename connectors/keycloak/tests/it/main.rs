@@ -3,7 +3,7 @@
 
 mod admin;
 mod harness;
+mod levels;
 mod realm_file;
 mod sign_in;
-mod step_up;
 mod tokens;

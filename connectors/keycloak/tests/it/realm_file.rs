@@ -87,6 +87,7 @@ fn the_demo_users_are_who_the_readme_says() {
         ("outsider", &["/organizations/globex/agents"]),
         ("service-account-chancery-sync", &[]),
         ("service-account-chancery-automation", &["/organizations/acme-corp/agents"]),
+        ("service-account-chancery-webhooks", &[]),
     ]);
     let mut seen = BTreeSet::new();
     for user in list(&realm, "users") {
@@ -103,10 +104,47 @@ fn the_demo_users_are_who_the_readme_says() {
         seen.insert(name);
     }
     assert_eq!(seen, expected.keys().copied().collect());
-    let admins: Vec<&Value> =
-        list(&realm, "users").iter().filter(|user| !user["clientRoles"]["chancery-api"].is_null()).collect();
+    let is_admin = |user: &&Value| list(user, "realmRoles").contains(&"chancery-platform-admin".into());
+    let admins: Vec<&Value> = list(&realm, "users").iter().filter(is_admin).collect();
     assert_eq!(admins.len(), 1);
     assert_eq!(admins[0]["username"], "suite-admin");
+}
+
+#[test]
+fn level_2_is_a_one_time_code_for_five_minutes() {
+    let realm = realm();
+    assert_eq!(realm["attributes"]["acr.loa.map"], r#"{"1":1,"2":2}"#);
+    let flows = list(&realm, "authenticationFlows");
+    let flow = |alias: &str| flows.iter().find(|flow| flow["alias"] == alias).unwrap();
+    let executions = |alias: &str| list(flow(alias), "authenticationExecutions").to_vec();
+    assert_eq!(realm["browserFlow"], "browser with levels");
+    assert!(executions("browser with levels").iter().any(|execution| execution["flowAlias"] == "levels"));
+    let config = |alias: &Value| {
+        list(&realm, "authenticatorConfig").iter().find(|config| config["alias"] == *alias).unwrap()["config"]
+            .clone()
+    };
+    for (level, step) in [("1", "auth-username-password-form"), ("2", "auth-otp-form")] {
+        let name = &executions("levels")[level.parse::<usize>().unwrap() - 1]["flowAlias"];
+        let steps = executions(name.as_str().unwrap());
+        assert_eq!(steps[0]["authenticator"], "conditional-level-of-authentication");
+        assert_eq!(config(&steps[0]["authenticatorConfig"])["loa-condition-level"], level);
+        assert_eq!(steps[1]["authenticator"], step);
+        assert!(steps.iter().all(|step| step["requirement"] == "REQUIRED"));
+    }
+    assert_eq!(config(&"level 2".into())["loa-max-age"], "300");
+    // Somebody has a code at hand.
+    let ceo = list(&realm, "users").iter().find(|user| user["username"] == "acme-ceo").unwrap();
+    let otp = list(ceo, "credentials").iter().find(|credential| credential["type"] == "otp").unwrap();
+    assert_eq!(otp["secretData"], r#"{"value":"demo-only-acme-ceo-otp"}"#);
+}
+
+#[test]
+fn guesses_are_slowed_down_and_events_are_kept() {
+    let realm = realm();
+    assert_eq!((&realm["bruteForceProtected"], &realm["permanentLockout"]), (&true.into(), &false.into()));
+    for name in ["eventsEnabled", "adminEventsEnabled", "adminEventsDetailsEnabled"] {
+        assert_eq!(realm[name], true, "{name}");
+    }
 }
 
 #[test]
@@ -127,6 +165,10 @@ fn the_shell_must_use_pkce_and_hears_of_logouts() {
         assert!(redirects.contains(&uri.into()));
     }
     assert!(redirects.iter().all(|uri| !uri.as_str().unwrap().contains('*')));
+    let after = shell["attributes"]["post.logout.redirect.uris"].as_str().unwrap();
+    let after: Vec<String> =
+        after.split("##").map(|uri| uri.replace("/auth/signed-out", "/auth/callback")).collect();
+    assert_eq!(serde_json::json!(after), shell["redirectUris"], "the same hosts, and no star");
 }
 
 #[test]
@@ -146,13 +188,15 @@ fn the_scopes_that_tokens_need_are_there() {
     let realm = realm();
     // Without it, a file with scopes of its own gets none of Keycloak's, and tokens have no `sub`.
     assert_eq!(realm["attributes"]["CreateDefaultClientScopes"], "true");
-    for id in ["chancery-shell", "chancery-sync", "chancery-automation"] {
+    for id in
+        ["chancery-shell", "chancery-sync", "chancery-automation", "chancery-matrix", "chancery-webhooks"]
+    {
         let scopes = list(client(&realm, id), "defaultClientScopes");
         for scope in ["basic", "acr", "profile", "email", "roles", "web-origins"] {
             assert!(scopes.contains(&scope.into()), "{id} {scope}");
         }
     }
-    for id in ["chancery-shell", "chancery-automation"] {
+    for id in ["chancery-shell", "chancery-automation", "chancery-webhooks"] {
         assert!(
             list(client(&realm, id), "defaultClientScopes").contains(&"chancery-api-audience".into()),
             "{id}"

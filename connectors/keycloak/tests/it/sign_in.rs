@@ -214,7 +214,7 @@ async fn a_code_needs_its_verifier_its_redirect_and_its_client() {
     let server = Server::start().await;
     let wrong_verifier = "b".repeat(50);
     for (client, name, value, description) in [
-        (SHELL, "code_verifier", "", "PKCE code verifier not specified"),
+        (SHELL, "code_verifier", "", "PKCE verification failed: Invalid code verifier"),
         (SHELL, "code_verifier", "short", "PKCE verification failed: Invalid code verifier"),
         (SHELL, "code_verifier", &wrong_verifier, "PKCE verification failed: Code mismatch"),
         (SHELL, "redirect_uri", "http://localhost:8080/auth/callback", "Incorrect redirect_uri"),
@@ -241,12 +241,12 @@ async fn signing_out_ends_the_session_and_leads_back() {
     let hint = tokens["id_token"].as_str().unwrap();
     let query = [
         ("id_token_hint", hint),
-        ("post_logout_redirect_uri", "http://127.0.0.1:8080/signed-out?x=1"),
+        ("post_logout_redirect_uri", "http://127.0.0.1:8080/auth/signed-out"),
         ("state", "s 1"),
     ];
     let answer = server.browser.get(server.endpoint("logout")).query(&query).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::FOUND);
-    assert_eq!(location(&answer).as_str(), "http://127.0.0.1:8080/signed-out?x=1&state=s+1");
+    assert_eq!(location(&answer).as_str(), "http://127.0.0.1:8080/auth/signed-out?state=s+1");
     let (status, body) = server.refresh(tokens["refresh_token"].as_str().unwrap()).await;
     assert_eq!((status, &body["error_description"]), (StatusCode::BAD_REQUEST, &json!("Session not active")));
     // Signing out of what has ended is fine.
@@ -259,7 +259,7 @@ async fn signing_out_leads_nowhere_that_the_client_does_not_have() {
     let server = Server::start().await;
     let tokens = server.tokens("acme-agent").await;
     let (id, access) = (tokens["id_token"].as_str().unwrap(), tokens["access_token"].as_str().unwrap());
-    let home = ("post_logout_redirect_uri", "http://127.0.0.1:8080/");
+    let home = ("post_logout_redirect_uri", "http://127.0.0.1:8080/auth/signed-out");
     let evil = ("post_logout_redirect_uri", "http://evil.example/");
     for query in [
         vec![home],
