@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use crate::{root, shown};
 
 /// The crates of ours that a crate may depend on.
-const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
     ("connectors/core", &[]),
     ("connectors/keycloak", &["connector-core"]),
     ("connectors/chatwoot", &["connector-core"]),
@@ -34,6 +34,16 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
             "connector-jitsi",
             "shell-ui",
             "local-postgres",
+        ],
+    ),
+    (
+        "tests/contract",
+        &[
+            "connector-core",
+            "connector-keycloak",
+            "connector-chatwoot",
+            "connector-matrix",
+            "connector-jitsi",
         ],
     ),
     ("tests/xtask", &["local-postgres"]),
