@@ -133,7 +133,10 @@ async fn redis_forgets_nothing_half() {
     let server = RedisServer::start().await;
     let storage = in_redis(&server, "chancery", Watches::default());
     let label = Label::User(user(1));
-    storage.insert(SessionKey::of(b"1"), &record(b"x"), &[label.clone()], SHORT, SHORT * 2).await.unwrap();
+    storage
+        .insert(SessionKey::of(b"1"), &record(b"x"), std::slice::from_ref(&label), SHORT, SHORT * 2)
+        .await
+        .unwrap();
     storage.claim("name", "me", SHORT).await.unwrap();
     tokio::time::sleep(SHORT * 4).await;
     let client = redis::Client::open(server.url()).unwrap();
