@@ -58,6 +58,12 @@ impl Chrome {
         self.modules.iter().any(ModuleLink::is_tool)
     }
 
+    /// Whether a module is at the thumb on a phone; the others are in the account's menu there, since five fit.
+    #[expect(clippy::unused_self, reason = "templates call methods of what they have")]
+    pub(crate) fn is_at_thumb(&self, module: &str) -> bool {
+        module != "settings"
+    }
+
     /// The events that have a text of their own, as in `live-approval-created`.
     #[expect(clippy::unused_self, reason = "templates call methods of what they have")]
     pub(crate) fn live_events(&self) -> &'static [&'static str] {

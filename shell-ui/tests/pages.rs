@@ -151,6 +151,16 @@ fn a_menu_of_many_tenants_is_cut_and_leads_to_all_of_them() {
 }
 
 #[test]
+fn what_is_not_at_the_thumb_is_in_the_accounts_menu() {
+    let pages: BTreeMap<_, _> = pages().into_iter().collect();
+    let page = &pages["settings"];
+    let (bar, account) = page.split_once("<details class=\"account menu\"").expect("the account's menu");
+    assert!(bar.contains("<li class=\"desk-only\"><a href=\"settings.html\" aria-current=\"page\">"));
+    assert_eq!(bar.matches("desk-only").count(), 1);
+    assert!(account.contains("<li class=\"phone-only\"><a href=\"settings.html\" aria-current=\"page\">"));
+}
+
+#[test]
 fn a_fixed_theme_is_on_the_root() {
     let page = |theme| samples::all(&Ui::new("").with_theme(theme)).expect("renders").remove(0).1;
     assert!(page(Theme::Dark).contains("data-theme=\"dark\""));
