@@ -200,11 +200,13 @@ mod tests {
     const ISSUER: &str = "https://id.example.org/realms/chancery";
     const NOW: i64 = 1_800_000_000;
 
+    type Sign = dyn Fn(&[u8]) -> Vec<u8>;
+
     /// A key of each kind, and how it signs.
     struct Signer {
         jwk: Value,
         algorithm: &'static str,
-        sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+        sign: Box<Sign>,
     }
 
     fn encode(bytes: &[u8]) -> String {

@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn urgent_decisions_ask_for_a_second_factor_of_five_minutes_unless_told() {
         let step_up = TenantSettings::default().step_up;
-        assert_eq!(step_up.max_age(Priority::High), Some(Duration::from_secs(300)));
+        assert_eq!(step_up.max_age(Priority::High), Some(Duration::from_mins(5)));
         assert_eq!(step_up.max_age(Priority::Medium), None);
         assert_eq!(step_up.max_age(Priority::Low), None);
         let off = change(json!({ "stepUp": { "enabled": false } })).unwrap();

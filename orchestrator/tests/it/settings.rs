@@ -166,7 +166,7 @@ async fn slices_and_jobs_go_by_them_whoever_acts() {
     let outsider = app.state().directory.principal(app.user("outsider")).await.unwrap();
     for mut tx in [database.tenant_tx(ceo).await.unwrap(), database.worker_tx(acme).await.unwrap()] {
         let step_up = tenants::settings(&mut tx, acme).await.unwrap().step_up;
-        assert_eq!(step_up.max_age(Priority::Medium), Some(Duration::from_secs(300)));
+        assert_eq!(step_up.max_age(Priority::Medium), Some(Duration::from_mins(5)));
         assert_eq!(step_up.max_age(Priority::Low), None);
     }
     // To a stranger, they are what they are by default.
