@@ -21,6 +21,7 @@ use crate::{
     http::{etag::IfMatch, page::Page},
     ids::{ApprovalId, ConversationId, TenantId, UserId},
     realtime::{self, EventType},
+    tenants,
 };
 
 /// Why a command was refused.
@@ -127,11 +128,13 @@ pub async fn decide(
     let resource = Resource { requested_by: Some(before.requested_by), ..Resource::of(before.tenant_id) };
     decision_error(can(&principal, Permission::ApprovalDecide, &resource))?;
     // Nobody is sent to prove who they are for what can't be decided any more.
-    if before.status == ApprovalStatus::Pending
-        && let Some(required) = required_level(proof.rules, &before)
-        && !required.is_met(&proof.rules.levels, proof.proven, tx.now())
-    {
-        return Err(ApprovalError::StepUp(required));
+    if before.status == ApprovalStatus::Pending {
+        let settings = tenants::settings(tx, before.tenant_id).await?;
+        if let Some(required) = required_level(proof.rules, &settings, &before)
+            && !required.is_met(&proof.rules.levels, proof.proven, tx.now())
+        {
+            return Err(ApprovalError::StepUp(required));
+        }
     }
     let outcome = Outcome::Decided { by: principal.id, verdict, comment: checked(comment)? };
     let after = change(tx, &before, &outcome, if_match).await?;

@@ -1,8 +1,15 @@
-use super::model::{Approval, Priority};
-use crate::{auth::step_up::Requirement, config::StepUpConfig};
+use chrono::TimeDelta;
 
-/// What a decision on an approval asks for; nothing where it is not urgent, or where the settings ask for nothing.
-pub(super) fn required_level(settings: &StepUpConfig, approval: &Approval) -> Option<Requirement> {
-    let asks = approval.priority == Priority::High && !settings.level.is_empty();
-    asks.then(|| Requirement { level: settings.level.clone(), max_age_seconds: settings.max_age_seconds })
+use super::model::Approval;
+use crate::{auth::step_up::Requirement, config::StepUpConfig, tenants::TenantSettings};
+
+/// What a decision on an approval asks for, as its tenant has decided; nothing where the realm has no level for it.
+pub(super) fn required_level(
+    rules: &StepUpConfig,
+    settings: &TenantSettings,
+    approval: &Approval,
+) -> Option<Requirement> {
+    let max_age = settings.step_up.max_age(approval.priority)?;
+    let max_age_seconds = TimeDelta::from_std(max_age).unwrap_or_default().num_seconds();
+    (!rules.level.is_empty()).then(|| Requirement { level: rules.level.clone(), max_age_seconds })
 }

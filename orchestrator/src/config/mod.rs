@@ -223,10 +223,8 @@ pub struct SessionConfig {
 pub struct StepUpConfig {
     /// The levels of authentication, the lowest first.
     pub levels: Vec<String>,
-    /// What deciding an approval of high priority asks for; empty for nothing.
+    /// The level of a second factor, for the decisions for which a tenant asks for one; empty where the realm has none.
     pub level: String,
-    /// The oldest proof of it that is taken, in seconds.
-    pub max_age_seconds: i64,
 }
 
 impl StepUpConfig {
@@ -237,9 +235,6 @@ impl StepUpConfig {
         }
         if !self.level.is_empty() && !self.levels.contains(&self.level) {
             return Err(invalid("step_up.level", "must be one of step_up.levels, or empty"));
-        }
-        if self.max_age_seconds < 1 {
-            return Err(invalid("step_up.max_age_seconds", "must be more than 0"));
         }
         Ok(())
     }

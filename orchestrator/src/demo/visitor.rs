@@ -61,20 +61,22 @@ impl Visitor {
         Ok(())
     }
 
-    /// Keycloak's pages: picks this person, confirms it where that is asked for, and gives the address that it leads back to.
+    /// Keycloak's pages: picks this person, gives the one-time code where one is asked for, and gives the address that it leads
+    /// back to.
     async fn choose_myself(&self, authorization_url: String) -> anyhow::Result<String> {
         let mut answer = self.client.get(&authorization_url).send().await?.error_for_status()?;
-        for field in [("username", self.username), ("confirm", "yes")] {
-            if answer.status().is_redirection() {
-                break;
-            }
+        while !answer.status().is_redirection() {
             let page = answer.text().await?;
-            let action = page
-                .split("action=\"")
-                .nth(1)
-                .and_then(|rest| rest.split('"').next())
-                .context("Keycloak's page has no form")?;
-            answer = self.client.post(action.replace("&amp;", "&")).form(&[field]).send().await?;
+            let attribute = |name: &str| {
+                Some(page.split(&format!("{name}=\"")).nth(1)?.split('"').next()?.replace("&amp;", "&"))
+            };
+            anyhow::ensure!(!page.contains("role=\"alert\""), "Keycloak refused what was entered");
+            let action = attribute("action").context("Keycloak's page has no form")?;
+            let field = match attribute("name=\"otp\" value") {
+                Some(code) => ("otp", code),
+                None => ("username", self.username.to_owned()),
+            };
+            answer = self.client.post(action).form(&[field]).send().await?.error_for_status()?;
         }
         location(&answer)
     }

@@ -131,17 +131,22 @@ impl Browser {
         self.at_keycloak(left.header("location"), username).await
     }
 
-    /// Keycloak's page: picks this user, and gives the address that Keycloak leads back to.
+    /// Keycloak's pages: picks this user, gives the one-time code where one is asked for, and gives the address that Keycloak
+    /// leads back to.
     pub async fn at_keycloak(&self, address: &str, username: &str) -> String {
         let mut page = self.get(address).await;
-        // First who one is; then, where Keycloak asks, that it is really oneself.
-        for field in [("username", username), ("confirm", "yes")] {
-            if page.status != 200 {
-                break;
-            }
+        while page.status == 200 {
             let html = String::from_utf8_lossy(&page.body).into_owned();
-            let action = html.split("action=\"").nth(1).and_then(|rest| rest.split('"').next());
-            let action = action.expect("Keycloak's page has a form").replace("&amp;", "&");
+            let attribute = |name: &str| {
+                let value = html.split(&format!("{name}=\"")).nth(1)?.split('"').next()?;
+                Some(value.replace("&amp;", "&"))
+            };
+            assert!(!html.contains("role=\"alert\""), "{html}");
+            let action = attribute("action").expect("Keycloak's page has a form");
+            let field = match attribute("name=\"otp\" value") {
+                Some(code) => ("otp", code),
+                None => ("username", username.to_owned()),
+            };
             page = self.send(self.request(Method::POST, &action).form(&[field])).await;
         }
         assert_eq!(page.status, 302, "{}", String::from_utf8_lossy(&page.body));

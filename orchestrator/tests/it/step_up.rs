@@ -156,6 +156,27 @@ async fn a_step_up_interrupts_no_open_page() {
 }
 
 #[tokio::test]
+async fn a_tenant_decides_which_decisions_ask_for_it_and_how_old_the_proof_may_be() {
+    let app = TestApp::start().await;
+    let (usual, urgent) = (approval(&app.agent(), "A").await, urgent(&app).await);
+    app.add_person("acme-owner", &["/organizations/acme-corp/owners"]);
+    let owner = app.person("acme-owner");
+    let settings = json!({ "stepUp": { "priorities": ["medium"], "maxAgeSeconds": 120 } });
+    let of_acme = format!("/tenants/{}/settings", app.tenant(ACME));
+    owner.patch(&of_acme, &settings).await.expect(200);
+
+    let approve = json!({ "status": "approved" });
+    let answer = app.ceo().patch(&path("/approvals", &usual), &approve).await;
+    assert_eq!(answer.problem(401), "step_up_required");
+    assert!(answer.header("www-authenticate").ends_with("max_age=\"120\""));
+    app.ceo().patch(&path("/approvals", &urgent), &approve).await.expect(200);
+
+    owner.patch(&of_acme, &json!({ "stepUp": { "enabled": false } })).await.expect(200);
+    app.ceo().patch(&path("/approvals", &usual), &approve).await.expect(200);
+    app.run_jobs().await;
+}
+
+#[tokio::test]
 async fn the_settings_may_ask_for_nothing() {
     let app = TestApp::start_with(|config| config.step_up.level.clear()).await;
     let urgent = urgent(&app).await;
