@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use crate::{assert_none, files, root, shown};
 
 /// Problems that only programs get: their endpoints are no pages. By code, with the reason.
-const FOR_PROGRAMS: [(&str, &str); 8] = [
+const FOR_PROGRAMS: [(&str, &str); 9] = [
     ("clock_skew", "/ready, for load balancers"),
+    ("events.too_many_streams", "event streams, which scripts open"),
     ("headers_too_large", "a status that says enough: problem-431"),
     ("idempotency.in_progress", "Idempotency-Key, which no form sends"),
     ("idempotency.key_reused", "Idempotency-Key, which no form sends"),
@@ -32,7 +33,7 @@ const BY_STATUS: [&str; 11] = [
 ];
 
 /// Texts that are asked for by a name made from a value: how the names begin, and where the values are.
-const BY_VALUE: [(&str, &str); 18] = [
+const BY_VALUE: [(&str, &str); 19] = [
     ("approval-outcome-", "ApprovalStatus"),
     ("approval-status-", "ApprovalStatus"),
     ("audit-", "the trail's actions, below"),
@@ -50,6 +51,7 @@ const BY_VALUE: [(&str, &str); 18] = [
     ("priority-", "Priority"),
     ("problem-", "statuses and codes, below"),
     ("role-", "Role"),
+    ("settings-age-", "how old a proof may be, in seconds"),
     ("tenant-kind-", "TenantKind"),
 ];
 
@@ -93,7 +95,9 @@ fn codes() -> BTreeSet<String> {
                 codes.extend(arguments.next().and_then(literal));
             }
         }
-        codes.extend(text.split("not_ready(").skip(1).filter_map(literal));
+        for maker in ["not_ready(", ".named("] {
+            codes.extend(text.split(maker).skip(1).filter_map(literal));
+        }
     }
     assert!(codes.len() > 25, "the codes are found: {codes:?}");
     codes

@@ -170,6 +170,8 @@ catalogue! {
     ConsultationRead = row("consultation.read", READERS);
     /// Host a consultation.
     ConsultationHost = row("consultation.host", HOSTS).people_only();
+    /// Cancel a consultation that somebody else hosts.
+    ConsultationCancel = row("consultation.cancel", OWNERS);
     /// Join a consultation that one hosts or is invited to, and see it.
     ConsultationJoin = row("consultation.join", EVERYBODY).people_only();
     /// Invite somebody from outside to a consultation.
@@ -342,7 +344,7 @@ mod tests {
 
     /// The table of the design, a row for each permission: who is granted it, m(ember) v(iewer) a(gent) M(anager) A(pprover)
     /// o(wner) u(auditor) in a tenant and P(latform) for the suite, and whether it is for p(eople), s(ervices) or both.
-    const TABLE: [(Permission, &str, &str); 40] = [
+    const TABLE: [(Permission, &str, &str); 41] = [
         (Permission::TenantRead, "mvaMAou", "ps"),
         (Permission::TenantManage, "o", "ps"),
         (Permission::MemberRead, "aMAo", "ps"),
@@ -361,6 +363,7 @@ mod tests {
         (Permission::ApprovalDelegate, "Ao", "p"),
         (Permission::ConsultationRead, "vaMAo", "ps"),
         (Permission::ConsultationHost, "MAo", "p"),
+        (Permission::ConsultationCancel, "o", "ps"),
         (Permission::ConsultationJoin, "mvaMAou", "p"),
         (Permission::ConsultationGuestInvite, "MAo", "p"),
         (Permission::ConsultationNotesWrite, "mvaMAou", "p"),

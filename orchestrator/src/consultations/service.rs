@@ -326,7 +326,7 @@ pub async fn may_cancel(tx: &mut TenantTx, consultation: &Consultation) -> Resul
         return Ok(true);
     }
     let is_owner =
-        can(&principal, Permission::TenantManage, &Resource::of(consultation.tenant_id)).is_allowed();
+        can(&principal, Permission::ConsultationCancel, &Resource::of(consultation.tenant_id)).is_allowed();
     if !is_owner {
         return Ok(false);
     }

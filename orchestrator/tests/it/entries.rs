@@ -29,6 +29,7 @@ fn tables() -> BTreeMap<&'static str, Entry> {
         ("consultations", trail("tenant_id", "true")),
         ("webhook_sources", trail("tenant_id", "true")),
         ("memberships", trail("tenant_id", "true")),
+        ("tenant_settings", trail("tenant_id", "true")),
         ("people", trail("tenant_id", "true")),
         (
             "tenants",
