@@ -160,10 +160,10 @@ export async function choose(page, who) {
   await page.waitForURL((url) => url.origin === who.origin && url.pathname.startsWith("/app/"));
 }
 
-/** Sends an urgent decision: Keycloak asks for a one-time code, unless it got one just now; then the form is there again. */
-export async function decideUrgent(page, who, decision) {
-  await page.getByRole("button", { name: decision, exact: true }).click();
-  const again = page.getByText("Please look at your decision once more");
+/** Sends a form that asks for a second factor: Keycloak asks for a one-time code, unless it got one just now; then the form is there again. */
+export async function sendProven(page, button) {
+  await page.getByRole("button", { name: button, exact: true }).click();
+  const again = page.getByText("Please look at it once more");
   const code = page.getByLabel("Code");
   await see(code.or(again));
   if (await code.isVisible()) {
@@ -171,7 +171,7 @@ export async function decideUrgent(page, who, decision) {
     await page.getByRole("button", { name: "Sign in", exact: true }).click();
   }
   await see(again);
-  await page.getByRole("button", { name: decision, exact: true }).click();
+  await page.getByRole("button", { name: button, exact: true }).click();
 }
 
 class Stage {

@@ -8,7 +8,7 @@ import {
   chatwoot,
   choose,
   customerWrites,
-  decideUrgent,
+  sendProven,
   escalate,
   jitsi,
   keycloak,
@@ -78,7 +78,7 @@ async function play(stage, javaScriptEnabled) {
   await see(ceoPage.getByText(`${customer} wants 1,200 € back.`));
   await ceoPage.getByLabel("Comment").fill(comment);
   await ceoPage.getByLabel("Set up a video consultation if I approve").check();
-  await decideUrgent(ceoPage, ceo, "Approve");
+  await sendProven(ceoPage, "Approve");
   await see(ceoPage.getByText("Approved. The requester and the conversation have been told."));
   await see(ceoPage.locator("#decision").getByText(comment));
   assert.equal(await ceoPage.getByRole("button", { name: "Reject" }).count(), 0, "a decision is final");

@@ -95,6 +95,7 @@ async fn login(
     let redirect_uri = own_url(&state, &uri, &headers, "/auth/callback")
         .map_err(axum::response::IntoResponse::into_response)?;
     let return_to = local_path(query.return_to.as_deref());
+    let jar = LoginState::crowded_out(&headers).into_iter().fold(jar, CookieJar::add);
     depart(&state, jar, redirect_uri, return_to, query.login_hint, None).await
 }
 

@@ -144,15 +144,9 @@ impl HttpConfig {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        let loopback = |host: &str| {
-            host == "localhost"
-                || host.ends_with(".localhost")
-                || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-                || host == "[::1]"
-        };
         match (self.public_url.scheme(), self.public_url.host_str()) {
             ("https", Some(_)) => Ok(()),
-            ("http", Some(host)) if loopback(host) => Ok(()),
+            ("http", Some(_)) if is_loopback(&self.public_url) => Ok(()),
             ("http", Some(host)) => Err(invalid(
                 "http.public_url",
                 format!(
@@ -535,18 +529,24 @@ impl Config {
 
     /// A tool in a frame may run scripts of its origin: of ours, it could act as whoever looks at it.
     fn validate_embedded(&self) -> Result<(), ConfigError> {
-        let ours: Vec<String> = std::iter::once(Some(self.http.public_url.clone()))
+        let ours: Vec<Url> = std::iter::once(Some(self.http.public_url.clone()))
             .chain(self.http.additional_hosts.iter().map(|host| self.http.origin_for(host)))
             .flatten()
-            .map(|url| origin(&url))
             .collect();
+        // A cookie goes to all ports of its host (RFC 6265, section 8.5): in a frame, ours would go to the tool. The demo has
+        // nothing but ports, on loopback.
+        let is_ours = |url: &Url| {
+            ours.iter().any(|ours| {
+                origin(ours) == origin(url) || (ours.host_str() == url.host_str() && !is_loopback(url))
+            })
+        };
         let matrix = if self.matrix.url.is_empty() { String::new() } else { self.matrix.client()?.into() };
         for (setting, embed, url) in [
             ("chatwoot.embed", self.chatwoot.embed, &self.chatwoot.url),
             ("matrix.embed", self.matrix.embed, &matrix),
             ("jitsi.embed", self.jitsi.embed, &self.jitsi.url),
         ] {
-            if embed && Url::parse(url).is_ok_and(|url| ours.contains(&origin(&url))) {
+            if embed && Url::parse(url).is_ok_and(|url| is_ours(&url)) {
                 return Err(invalid(
                     setting,
                     "a tool under our own host name can't be shown in a frame: give it one of its own",
@@ -560,6 +560,16 @@ impl Config {
     pub fn reconcile_period(&self) -> Duration {
         Duration::from_secs(self.keycloak.reconcile_seconds.max(1))
     }
+}
+
+/// Whether a URL leads to this machine.
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        host == "localhost"
+            || host.ends_with(".localhost")
+            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            || host == "[::1]"
+    })
 }
 
 /// Replaces each `name_file` by `name` with what the file holds, but for settings that are files by nature.
@@ -652,10 +662,10 @@ mod tests {
         config.jitsi.embed = true;
         for (url, accepted) in [
             ("", true),
-            ("https://meet.example.org", true),
+            ("https://suite.example.org:8443", false),
             ("https://suite.example.org/meet", false),
             ("https://other.example.org/meet", false),
-            ("https://suite.example.org:8443", true),
+            ("https://meet.example.org", true),
         ] {
             config.jitsi.url = url.to_owned();
             assert_eq!(config.validate_embedded().is_ok(), accepted, "{url}");

@@ -431,10 +431,7 @@ pub(super) async fn decide(
     match approvals::decide(&mut tx, id, verdict, Some(comment), consultation, &if_match, proof).await {
         Ok(approval) => {
             tx.commit().await?;
-            if place.visitor.session.draft.is_some() {
-                // Where it stays, it is shown nowhere any more.
-                let _ = state.sessions.update(place.visitor.key, |session| session.draft = None).await;
-            }
+            place.forget_draft(&state).await;
             Ok(place.see_other(&format!("{MODULE}/{id}"), approval.status.as_str()))
         }
         Err(ApprovalError::StepUp(required)) => {

@@ -57,6 +57,13 @@ impl Place {
         format!("{}/{path}", base(self.tenant.id))
     }
 
+    /// Forgets what was kept of a form: it has been sent. Where it stays, it is shown nowhere any more.
+    pub async fn forget_draft(&self, state: &AppState) {
+        if self.visitor.session.draft.is_some() {
+            let _ = state.sessions.update(self.visitor.key, |session| session.draft = None).await;
+        }
+    }
+
     /// Whether the visitor may do this in the tenant.
     pub fn may(&self, permission: Permission) -> bool {
         can(&self.visitor, permission, &Resource::of(self.tenant.id)).is_allowed()

@@ -1,4 +1,7 @@
-use axum::{extract::State, http::StatusCode};
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri},
+};
 use shell_ui::{Choice, FieldErrors, Ui, pages::SettingsPage};
 
 use super::{
@@ -10,7 +13,7 @@ use super::{
 use crate::{
     app::AppState,
     approvals::Priority,
-    auth::Permission,
+    auth::{Permission, routes, session::Draft, step_up::Proof},
     http::{etag::IfMatch, extract::ApiQuery},
     tenants::{self, ChangeSettings, ChangeStepUp, CurrentSettings, SettingsError, SettingsFault, StepUp},
 };
@@ -26,7 +29,20 @@ pub(super) async fn show(
     ApiQuery(query): ApiQuery<FlashQuery>,
 ) -> PageResult {
     place.require(Permission::SettingsRead)?;
-    render(&state, &place, StatusCode::OK, query.flash.as_deref(), None).await
+    render(&state, &place, StatusCode::OK, query.flash.as_deref(), restored(&place)).await
+}
+
+/// The form, for the time that its sender proves who they are.
+fn kept(place: &Place, step_up: &StepUp) -> Draft {
+    let fields = serde_json::to_string(step_up).map(|step_up| ("step_up".to_owned(), step_up));
+    Draft { path: place.href(MODULE), fields: fields.into_iter().collect() }
+}
+
+/// What was kept of the form on this page.
+fn restored(place: &Place) -> Option<Refused> {
+    let draft = place.visitor.session.draft.as_ref().filter(|draft| draft.path == place.href(MODULE))?;
+    let (_, step_up) = draft.fields.iter().find(|(name, _)| name == "step_up")?;
+    Some(Refused { step_up: serde_json::from_str(step_up).ok()?, errors: FieldErrors::default() })
 }
 
 /// A form that came back, and what is wrong with it.
@@ -78,7 +94,13 @@ fn max_ages(ui: &Ui, chosen: u32) -> Vec<Choice> {
 }
 
 /// Changes the settings.
-pub(super) async fn save(State(state): State<AppState>, place: Place, sent: PageForm) -> PageResult {
+pub(super) async fn save(
+    State(state): State<AppState>,
+    place: Place,
+    uri: Uri,
+    headers: HeaderMap,
+    sent: PageForm,
+) -> PageResult {
     place.require(Permission::SettingsWrite)?;
     let if_match = IfMatch::OneOf(vec![sent.version()?]);
     let priorities = [("high", Priority::High), ("medium", Priority::Medium), ("low", Priority::Low)]
@@ -100,15 +122,23 @@ pub(super) async fn save(State(state): State<AppState>, place: Place, sent: Page
         }),
     };
     let mut tx = place.begin(&state).await?;
-    match tenants::change_settings(&mut tx, place.tenant.id, &change, &if_match).await {
+    let proof = Proof { proven: place.visitor.authentication(), rules: &state.config.step_up };
+    match tenants::change_settings(&mut tx, place.tenant.id, &change, &if_match, proof).await {
         Ok(_) => {
             tx.commit().await?;
+            place.forget_draft(&state).await;
             Ok(place.see_other(MODULE, "settings-saved"))
         }
         Err(SettingsError::Invalid(faults)) => {
             drop(tx);
             let refused = Refused { errors: errors(&state.ui, &faults), step_up };
             render(&state, &place, StatusCode::UNPROCESSABLE_ENTITY, None, Some(refused)).await
+        }
+        Err(SettingsError::StepUp(required)) => {
+            drop(tx);
+            let draft = kept(&place, &step_up);
+            let left = routes::step_up(&state, &place.visitor, &uri, &headers, required, &draft).await;
+            Ok(left.unwrap_or_else(|refusal| refusal))
         }
         Err(SettingsError::Stale) => {
             drop(tx);

@@ -38,6 +38,15 @@ impl Default for StepUp {
 }
 
 impl StepUp {
+    /// Whether some decision that asks for a second factor now would ask for none, or for an older one, after a change to
+    /// `after`.
+    pub(super) fn is_weakened_by(&self, after: &Self) -> bool {
+        [Priority::High, Priority::Medium, Priority::Low].into_iter().any(|priority| {
+            let (now, then) = (self.max_age(priority), after.max_age(priority));
+            now.is_some_and(|now| then.is_none_or(|then| then > now))
+        })
+    }
+
     /// How long ago level 2 may have been proven to decide an approval of this priority; none where it isn't asked for.
     pub fn max_age(&self, priority: Priority) -> Option<Duration> {
         let is_asked_for = self.enabled && self.priorities.contains(&priority);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     app::AppState,
-    auth::{Caller, Role, TenantKind},
+    auth::{Caller, Role, TenantKind, step_up::Proof},
     http::{
         Problem, ProblemResult,
         etag::{IfMatch, tagged},
@@ -36,6 +36,7 @@ pub fn problem(error: SettingsError) -> Problem {
         SettingsError::Stale => {
             Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "They have changed since you read them")
         }
+        SettingsError::StepUp(required) => required.problem(),
         SettingsError::Invalid(faults) => Problem::invalid(faults.into_iter().map(field_error).collect()),
         SettingsError::Database(error) => error.into(),
     }
@@ -145,7 +146,9 @@ async fn update_settings(
     let tenant = caller.named_tenant(&id)?;
     let if_match = IfMatch::from_headers(&headers)?;
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
-    let settings = service::change_settings(&mut tx, tenant, &value, &if_match).await.map_err(problem)?;
+    let proof = Proof { proven: caller.authentication(), rules: &state.config.step_up };
+    let changed = service::change_settings(&mut tx, tenant, &value, &if_match, proof).await;
+    let settings = changed.map_err(problem)?;
     tx.commit().await?;
     Ok(tagged(settings.version, settings))
 }

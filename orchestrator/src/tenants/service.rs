@@ -4,7 +4,10 @@ use super::{
 };
 use crate::{
     audit::{self, Change},
-    auth::{Decision, Permission, Resource, can},
+    auth::{
+        Decision, Permission, Resource, can,
+        step_up::{Proof, Requirement},
+    },
     db::{Actor, TenantTx},
     http::etag::IfMatch,
     ids::TenantId,
@@ -26,6 +29,9 @@ pub enum SettingsError {
     /// They would make no sense.
     #[error("they would make no sense")]
     Invalid(Vec<SettingsFault>),
+    /// Asking less often for a second factor asks for it.
+    #[error("it asks for a stronger or more recent proof of who changes them")]
+    StepUp(Requirement),
     /// The database says no.
     #[error("the database can't be asked")]
     Database(#[from] sqlx::Error),
@@ -60,7 +66,9 @@ pub async fn current_settings(tx: &mut TenantTx, tenant: TenantId) -> Result<Cur
     Ok(store::settings(tx, tenant).await?)
 }
 
-/// Changes settings, for the transaction's principal. What changes nothing leaves no trace.
+/// Changes settings, for the transaction's principal; `proof`: how surely they are who they are. What changes nothing leaves no
+/// trace. Asking less often for a second factor asks for it as the settings have it now: else whoever finds somebody's browser
+/// open would first switch it off.
 ///
 /// # Errors
 /// [`SettingsError`].
@@ -69,16 +77,30 @@ pub async fn change_settings(
     tenant: TenantId,
     change: &ChangeSettings,
     if_match: &IfMatch,
+    proof: Proof<'_>,
 ) -> Result<CurrentSettings, SettingsError> {
     require(tx, Permission::SettingsWrite, tenant)?;
     tx.enter(tenant).await?;
-    let before = store::lock_settings(tx, tenant).await?;
-    if !if_match.admits(before.version) {
-        return Err(SettingsError::Stale);
-    }
-    let settings = before.settings.changed(change).map_err(SettingsError::Invalid)?;
-    if settings == before.settings {
+    let changed = |before: &CurrentSettings| {
+        if !if_match.admits(before.version) {
+            return Err(SettingsError::Stale);
+        }
+        let settings = before.settings.changed(change).map_err(SettingsError::Invalid)?;
+        Ok((settings != before.settings).then_some(settings))
+    };
+    let before = store::settings(tx, tenant).await?;
+    if changed(&before)?.is_none() {
         return Ok(before);
+    }
+    let before = store::lock_settings(tx, tenant).await?;
+    let Some(settings) = changed(&before)? else { return Ok(before) };
+    let now = &before.settings.step_up;
+    if now.is_weakened_by(&settings.step_up) && !proof.rules.level.is_empty() {
+        let required =
+            Requirement { level: proof.rules.level.clone(), max_age_seconds: now.max_age_seconds.into() };
+        if !required.is_met(&proof.rules.levels, proof.proven, tx.now()) {
+            return Err(SettingsError::StepUp(required));
+        }
     }
     let after = CurrentSettings {
         tenant_id: tenant,

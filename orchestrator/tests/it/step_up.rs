@@ -160,7 +160,7 @@ async fn a_tenant_decides_which_decisions_ask_for_it_and_how_old_the_proof_may_b
     let app = TestApp::start().await;
     let (usual, urgent) = (approval(&app.agent(), "A").await, urgent(&app).await);
     app.add_person("acme-owner", &["/organizations/acme-corp/owners"]);
-    let owner = app.person("acme-owner");
+    let owner = app.confirmed("acme-owner");
     let settings = json!({ "stepUp": { "priorities": ["medium"], "maxAgeSeconds": 120 } });
     let of_acme = format!("/tenants/{}/settings", app.tenant(ACME));
     owner.patch(&of_acme, &settings).await.expect(200);
