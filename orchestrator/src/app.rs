@@ -158,8 +158,7 @@ impl AppState {
             client_secret: config.keycloak.sync_client_secret.clone(),
         };
         let keycloak = Arc::new(KeycloakAdmin::new(settings, Arc::clone(&clock))?);
-        let directory =
-            Directory::new(database.clone(), keycloak, config.keycloak.audience.clone(), Arc::clone(&clock));
+        let directory = Directory::new(database.clone(), keycloak, Arc::clone(&clock));
         let refusals = Refusals::start(database.clone(), Arc::clone(&clock), &lifecycle);
         let hub = Hub::start(database.clone(), lifecycle.soft.clone());
         let sessions = Sessions::new(

@@ -36,10 +36,10 @@ pub struct KeycloakSettings {
     pub client_secret: SecretString,
 }
 
-/// Reads users, groups and client roles of one realm, with the service account of [`KeycloakSettings::client_id`].
+/// Reads users, groups and roles of one realm, with the service account of [`KeycloakSettings::client_id`].
 ///
-/// The service account needs these roles of the client `realm-management`: `view-users` (users, groups, members, the
-/// realm's roles), and `view-clients` for [`KeycloakAdmin::user_client_roles`].
+/// The service account needs the role `view-users` of the client `realm-management`: users, groups, members, and the realm's
+/// roles. Those of a client would take `view-clients`, which shows the secrets of all clients.
 #[derive(Debug)]
 pub struct KeycloakAdmin {
     http: HttpClient,
@@ -59,13 +59,6 @@ struct CachedToken {
 struct TokenResponse {
     access_token: SecretString,
     expires_in: i64,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ClientRepresentation {
-    id: String,
-    client_id: String,
 }
 
 #[derive(Deserialize)]
@@ -125,28 +118,6 @@ impl KeycloakAdmin {
     pub async fn user_realm_roles(&self, id: Uuid) -> Result<Vec<String>, ConnectorError> {
         let roles: Vec<RoleRepresentation> =
             self.get(&["users", &id.to_string(), "role-mappings", "realm", "composite"], &[]).await?;
-        Ok(roles.into_iter().map(|role| role.name).collect())
-    }
-
-    /// The names of the roles of the client `client_id` that the user has, be it directly, through a group or through
-    /// another role.
-    ///
-    /// # Errors
-    /// See [`ErrorKind`]; [`ErrorKind::Misconfigured`] where the realm has no such client, [`ErrorKind::Unauthorised`]
-    /// where the service account may not see it, and 404 for a user that doesn't exist.
-    pub async fn user_client_roles(&self, id: Uuid, client_id: &str) -> Result<Vec<String>, ConnectorError> {
-        let clients: Vec<ClientRepresentation> = self.get(&["clients"], &[("clientId", client_id)]).await?;
-        let client = clients.into_iter().find(|client| client.client_id == client_id).ok_or_else(|| {
-            ConnectorError::new(
-                ErrorKind::Misconfigured,
-                SERVICE,
-                format!("the realm {} has no client {client_id}", self.settings.realm),
-            )
-        })?;
-        // Not `…/role-mappings`: it silently leaves out the roles of clients that the caller may not see.
-        let roles: Vec<RoleRepresentation> = self
-            .get(&["users", &id.to_string(), "role-mappings", "clients", &client.id, "composite"], &[])
-            .await?;
         Ok(roles.into_iter().map(|role| role.name).collect())
     }
 

@@ -70,8 +70,6 @@ impl DirectoryError {
 pub struct Directory {
     database: Database,
     keycloak: Arc<KeycloakAdmin>,
-    /// The client whose roles are the platform's.
-    api_client: String,
     clock: SharedClock,
     remembered: Cache<UserId, Arc<Principal>>,
     /// Who is being compared with Keycloak, or was just now.
@@ -88,16 +86,11 @@ impl std::fmt::Debug for Directory {
 
 impl Directory {
     /// The directory of a realm.
-    pub fn new(
-        database: Database,
-        keycloak: Arc<KeycloakAdmin>,
-        api_client: String,
-        clock: SharedClock,
-    ) -> Self {
+    pub fn new(database: Database, keycloak: Arc<KeycloakAdmin>, clock: SharedClock) -> Self {
         let remembered = Cache::builder().max_capacity(50_000).time_to_live(REMEMBERED).build();
         let refreshing = Cache::builder().max_capacity(50_000).time_to_live(REFRESH_APART).build();
         let claims = Cache::builder().max_capacity(50_000).time_to_live(CLAIMS_APART).build();
-        Self { database, keycloak, api_client, clock, remembered, refreshing, claims }
+        Self { database, keycloak, clock, remembered, refreshing, claims }
     }
 
     /// Reads a user, its groups and its platform roles from Keycloak, and renews the mirror of it and of the tenants that

@@ -21,6 +21,9 @@ use crate::{
     ids::{TenantId, UserId},
 };
 
+/// The realm's role of who runs the suite. A client's role would do, but whoever may read those may read the clients' secrets.
+const PLATFORM_ADMIN: &str = "chancery-platform-admin";
+
 /// What became of a reading.
 pub(super) enum Written<T> {
     /// The mirror is what was read.
@@ -57,10 +60,10 @@ impl Directory {
         let Some(found) = self.keycloak.user(user.0).await?.filter(|found| found.enabled) else {
             return Ok(None);
         };
-        let roles = self.keycloak.user_client_roles(user.0, &self.api_client).await?;
+        let roles = self.keycloak.user_realm_roles(user.0).await?;
         let mut read = UserTree {
             user: found,
-            platform_admin: roles.iter().any(|role| role == "platform-admin"),
+            platform_admin: roles.iter().any(|role| role == PLATFORM_ADMIN),
             tenants: BTreeMap::new(),
             memberships: BTreeMap::new(),
         };

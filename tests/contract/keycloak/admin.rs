@@ -1,4 +1,3 @@
-use connector_core::ErrorKind;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::{Uuid, uuid};
@@ -11,6 +10,8 @@ use super::{
 const CEO: Uuid = uuid!("0b000000-0000-4000-8000-000000000002");
 const SUITE_ADMIN: Uuid = uuid!("0b000000-0000-4000-8000-000000000005");
 const NOBODY: Uuid = uuid!("0b000000-0000-4000-8000-0000000000ff");
+/// The client `chancery-api`.
+const API: Uuid = uuid!("c1000000-0000-4000-8000-000000000002");
 const ACME: Uuid = uuid!("9a000000-0000-4000-8000-000000000110");
 const GLOBEX: Uuid = uuid!("9a000000-0000-4000-8000-000000000120");
 
@@ -115,11 +116,13 @@ pub async fn roles_are_seen_by_who_may_see_them(target: Target) {
     roles.sort();
     assert_eq!(roles, ["default-roles-chancery", "offline_access", "uma_authorization"]);
     assert_eq!(admin.user_realm_roles(NOBODY).await.unwrap_err().status, Some(404));
-    // The client's role comes along with the realm's.
-    assert_eq!(admin.user_client_roles(SUITE_ADMIN, "chancery-api").await.unwrap(), ["platform-admin"]);
-    assert!(admin.user_client_roles(CEO, "chancery-api").await.unwrap().is_empty());
-    let error = admin.user_client_roles(SUITE_ADMIN, "chancery").await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Misconfigured);
+    // The client's role comes along with the realm's; it takes more than seeing users to see it.
+    let path = format!("users/{SUITE_ADMIN}/role-mappings/clients/{API}/composite");
+    let (status, roles, _) = target.manage(Method::GET, &path, None).await;
+    assert_eq!(status, StatusCode::OK, "{roles}");
+    let names: Vec<&str> =
+        roles.as_array().unwrap().iter().map(|role| role["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["platform-admin"]);
 }
 
 pub async fn who_may_not_look_is_told_so(target: Target) {
@@ -139,6 +142,9 @@ pub async fn who_may_not_look_is_told_so(target: Target) {
     }
     let sync = target.machine(SYNC).await;
     for (method, path, body) in [
+        // Whoever sees clients sees their secrets.
+        (Method::GET, "clients".to_owned(), None),
+        (Method::GET, format!("users/{SUITE_ADMIN}/role-mappings/clients/{API}/composite"), None),
         (Method::PUT, format!("users/{CEO}"), Some(json!({"enabled": false}))),
         (Method::DELETE, format!("users/{CEO}"), None),
         (Method::PUT, format!("users/{CEO}/groups/{ACME}"), None),

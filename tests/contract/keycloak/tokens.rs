@@ -194,8 +194,5 @@ pub async fn machines_get_tokens_of_their_own(target: Target) {
     let roles = &claims["resource_access"]["realm-management"]["roles"];
     let mut roles: Vec<&str> = roles.as_array().unwrap().iter().map(|role| role.as_str().unwrap()).collect();
     roles.sort_unstable();
-    assert_eq!(
-        roles,
-        ["query-clients", "query-groups", "query-users", "view-clients", "view-events", "view-users"]
-    );
+    assert_eq!(roles, ["query-groups", "query-users", "view-events", "view-users"]);
 }

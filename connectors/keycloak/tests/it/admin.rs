@@ -162,21 +162,20 @@ async fn a_path_with_dots_leads_to_no_other_group() {
 }
 
 #[tokio::test]
-async fn the_platform_admin_is_known_by_the_client_role() {
+async fn the_platform_admin_is_known_by_the_realms_role() {
     let server = Server::start().await;
     let admin = server.admin();
-    assert_eq!(admin.user_client_roles(ADMIN, "chancery-api").await.unwrap(), ["platform-admin"]);
-    assert!(admin.user_client_roles(CEO, "chancery-api").await.unwrap().is_empty());
-    let error = admin.user_client_roles(ADMIN, "chancery").await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Misconfigured);
-    assert_eq!(admin.user_client_roles(NOBODY, "chancery-api").await.unwrap_err().status, Some(404));
+    let role = "chancery-platform-admin".to_owned();
+    assert!(admin.user_realm_roles(ADMIN).await.unwrap().contains(&role));
+    assert!(!admin.user_realm_roles(CEO).await.unwrap().contains(&role));
+    assert_eq!(admin.user_realm_roles(NOBODY).await.unwrap_err().status, Some(404));
 }
 
 #[tokio::test]
 async fn a_role_that_is_missing_is_an_error_and_not_an_empty_answer() {
-    let realm = crate::harness::REALM_FILE.replace("\"view-clients\"", "\"view-realm\"");
+    let realm = crate::harness::REALM_FILE.replace("\"view-users\"", "\"view-realm\"");
     let server = Server::start_with(realm).await;
-    let error = server.admin().user_client_roles(ADMIN, "chancery-api").await.unwrap_err();
+    let error = server.admin().user_realm_roles(ADMIN).await.unwrap_err();
     assert_eq!((error.kind, error.status), (ErrorKind::Unauthorised, Some(403)));
     let other = server.admin_as(AUTOMATION);
     assert_eq!(other.user(CEO).await.unwrap_err().status, Some(403));
