@@ -9,5 +9,6 @@ pub mod page;
 pub mod problem;
 pub mod router;
 pub mod server;
+mod stalled;
 
 pub use problem::{Problem, ProblemResult};

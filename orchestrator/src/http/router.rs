@@ -9,20 +9,13 @@ use axum::{
     routing::get,
 };
 use serde::{Deserialize, Serialize};
-use tower_http::{
-    compression::{
-        CompressionLayer,
-        predicate::{NotForContentType, Predicate as _, SizeAbove},
-    },
-    csrf::CsrfLayer,
-    timeout::TimeoutLayer,
-};
+use tower_http::{csrf::CsrfLayer, timeout::TimeoutLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     middleware::{
-        ContentSecurityPolicy, MAX_BODY_BYTES, known_host, limit_headers, rate_limit_headers, request_id,
-        security_headers,
+        ContentSecurityPolicy, MAX_BODY_BYTES, compress, known_host, limit_headers, rate_limit_headers,
+        request_id, security_headers,
     },
     openapi,
     problem::Problem,
@@ -61,9 +54,6 @@ pub fn router(state: AppState) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), known_host))
         .layer(middleware::from_fn_with_state(state.clone(), pages::problems_as_pages));
     let policy = content_security_policy(&state);
-    // An event stream is written as it comes; compressing it would hold it back.
-    let compressible =
-        SizeAbove::new(1024).and(NotForContentType::new("text/event-stream")).and(NotForContentType::IMAGES);
     Router::new()
         .nest("/api/v1", api.clone())
         .nest("/api", api)
@@ -77,7 +67,7 @@ pub fn router(state: AppState) -> Router {
                 .layer(middleware::from_fn_with_state(state.clone(), pages::problems_as_pages))
                 .with_state(state.clone()),
         )
-        .layer(CompressionLayer::new().compress_when(compressible))
+        .layer(middleware::from_fn(compress))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(limit_headers))
@@ -195,15 +185,15 @@ async fn events(
     let tenant = caller.named_tenant(&query.tenant_id)?;
     caller.require(crate::auth::can(&caller, Permission::TenantRead, &crate::auth::Resource::of(tenant)))?;
     let permit = state.streams.admit(caller.id, None)?;
-    let (user, directory) = (caller.id, state.directory.clone());
+    let (user, app) = (caller.id, state.clone());
     let request = StreamRequest {
         tenant,
         principal: caller.principal(),
         valid_for: caller.valid_for(state.clock.now()),
         recheck: Box::new(move || {
-            let directory = directory.clone();
+            let app = app.clone();
             Box::pin(async move {
-                match directory.principal(user).await {
+                match app.directory.principal(user).await {
                     Ok(principal) => Access::Still(principal),
                     Err(PrincipalError::Unavailable(_)) => Access::Unknown,
                     Err(PrincipalError::Unknown) => Access::Ended,

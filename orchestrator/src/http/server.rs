@@ -4,18 +4,21 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use axum::http::Request;
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use tower::ServiceExt as _;
 
-use super::{middleware::Peer, router::router};
+use super::{middleware::Peer, router::router, stalled::Unstalled};
 use crate::{app::AppState, config::MetricsConfig, lifecycle::Lifecycle};
 
 /// Latencies from half a millisecond to ten seconds.
@@ -24,6 +27,7 @@ const SECONDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 /// How long the head of a request may take to arrive.
 const HEAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 const ACCEPT_RETRY: std::time::Duration = std::time::Duration::from_millis(100);
+const PREFACE_RETRY: std::time::Duration = std::time::Duration::from_millis(10);
 const UPKEEP: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Listens at `address`.
@@ -41,17 +45,14 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Serves the application on `listener` until the process is asked to stop. Who sends the head of a request too slowly is
-/// cut off; how long a request may then take is the router's affair.
+/// Serves the application on `listener` until the process is asked to stop. Who sends the head of a request too slowly, or
+/// doesn't read the answer, is cut off; how long a request may then take is the router's affair.
 pub fn serve(state: &AppState, listener: TcpListener) {
     let (router, stop) = (router(state.clone()), state.lifecycle.soft.clone());
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).keep_alive(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(HEAD_TIMEOUT))
-        .max_concurrent_streams(200);
+    let mut http1 = http1::Builder::new();
+    http1.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2.timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIMEOUT)).max_concurrent_streams(200);
     let connections = GracefulShutdown::new();
     state.lifecycle.spawn(async move {
         loop {
@@ -75,17 +76,54 @@ pub fn serve(state: &AppState, listener: TcpListener) {
                 request
             });
             let service = TowerToHyperService::new(service);
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            let connection = connections.watch(connection);
+            let (http1, http2) = (http1.clone(), http2.clone());
+            let (watcher, stop) = (connections.watcher(), stop.clone());
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(error, "a connection ended badly");
+                let speaks_http2 = tokio::select! {
+                    () = stop.cancelled() => return,
+                    begun = tokio::time::timeout(HEAD_TIMEOUT, speaks_http2(&stream)) => match begun {
+                        Ok(Ok(speaks_http2)) => speaks_http2,
+                        Ok(Err(_)) | Err(_) => return,
+                    },
+                };
+                let stream = TokioIo::new(Unstalled::new(stream));
+                // A task of its own: no larger than its protocol needs, for as long as the connection lasts.
+                if speaks_http2 {
+                    tokio::spawn(ended(watcher.watch(http2.serve_connection(stream, service))));
+                } else {
+                    tokio::spawn(ended(watcher.watch(http1.serve_connection(stream, service))));
                 }
             });
         }
         drop(listener);
         connections.shutdown().await;
     });
+}
+
+/// Whether a connection begins as HTTP/2 does with prior knowledge (RFC 9113, section 3.4); nothing is taken from it. Asked
+/// before it is served, because a server of both protocols costs each connection twice the buffer.
+async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI";
+    let mut begin = [0; PREFACE.len()];
+    let mut pause = PREFACE_RETRY;
+    loop {
+        let read = stream.peek(&mut begin).await?;
+        let begin = &begin[..read];
+        if read == 0 || read == PREFACE.len() || !PREFACE.starts_with(begin) {
+            return Ok(begin == PREFACE);
+        }
+        // What has arrived stays readable: ask again for the rest in a moment, and less and less often, so that who sends no
+        // more costs nothing.
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+/// Completes with the connection.
+async fn ended(connection: impl Future<Output = Result<(), hyper::Error>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection ended badly");
+    }
 }
 
 /// Serves the metrics on a listener of their own, where one is configured.
@@ -126,4 +164,43 @@ pub async fn start_metrics(
         let _ = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
     });
     Ok(Some(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_protocol_is_told_by_the_first_bytes_however_they_arrive_and_they_stay() {
+        for (pieces, expected) in [
+            (vec!["PRI * HTTP/2.0"], true),
+            (vec!["P", "R", "I * HTTP/2.0"], true),
+            (vec!["GET / HTTP/1.1"], false),
+            (vec!["P", "OST / HTTP/1.1"], false),
+            (vec!["PR", "OPFIND / HTTP/1.1"], false),
+            (vec!["P"], false),
+            (vec![], false),
+        ] {
+            let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            client.set_nodelay(true).unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let sent = pieces.concat();
+            let sending = tokio::spawn(async move {
+                for piece in pieces {
+                    client.write_all(piece.as_bytes()).await.unwrap();
+                    tokio::time::sleep(PREFACE_RETRY).await;
+                }
+            });
+            let told = tokio::time::timeout(HEAD_TIMEOUT / 10, speaks_http2(&stream)).await;
+            // Who goes away after a beginning that both protocols have is noticed when its time is over.
+            assert!(told.map_or(sent == "P", |told| told.unwrap() == expected), "{sent}");
+            let mut received = String::new();
+            stream.read_to_string(&mut received).await.unwrap();
+            assert_eq!(received, sent);
+            sending.await.unwrap();
+        }
+    }
 }

@@ -1,12 +1,15 @@
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
-use futures::{Stream, StreamExt as _};
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream::unfold};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Event, Hub};
@@ -19,8 +22,6 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The right to listen is looked at again so often.
 const RECHECK: Duration = Duration::from_secs(10);
-/// What waits to be written to one client; a client that doesn't read is disconnected and resumes.
-const UNWRITTEN: usize = 16;
 /// For how long a stream goes on while its right can't be looked at; then the client is to come back.
 const UNKNOWN_FOR: Duration = Duration::from_mins(1);
 /// The most events that are replayed; who missed more reads the lists anew.
@@ -75,19 +76,6 @@ pub fn last_event_id(headers: &HeaderMap, query: Option<&str>) -> Option<i64> {
     header.or(query).and_then(|id| id.trim().parse().ok())
 }
 
-struct Frames(mpsc::Receiver<Bytes>);
-
-impl Stream for Frames {
-    type Item = Result<Bytes, std::convert::Infallible>;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|frame| frame.map(Ok))
-    }
-}
-
 /// Answers with the stream.
 ///
 /// # Errors
@@ -100,20 +88,33 @@ pub async fn stream(hub: &Hub, request: StreamRequest) -> Result<Response, sqlx:
         .last_event_id
         .filter(|id| (0..=last).contains(id) && last - id <= MOST_REPLAYED)
         .unwrap_or(last);
-    let (sender, frames) = mpsc::channel(UNWRITTEN);
-    let first = Bytes::from(format!(
+    let greeting = Bytes::from(format!(
         "retry: 2000\nevent: hello\nid: {position}\ndata: {{\"position\":{position},\"last\":{last}}}\n\n"
     ));
-    let writer =
-        Writer { hub: hub.clone(), tenant: request.tenant, principal: request.principal, position, sender };
-    tokio::spawn(async move {
-        if writer.sender.send(first).await.is_ok() {
-            let until = request.valid_for.map(|valid_for| tokio::time::Instant::now() + valid_for);
-            let looks = Looks { recheck: request.recheck, nudges: request.nudges };
-            writer.run(receiver, looks, request.stop, until).await;
-        }
+    let now = Instant::now();
+    let listener = Listener {
+        hub: hub.clone(),
+        tenant: request.tenant,
+        principal: request.principal,
+        position,
+        greeting: Some(greeting),
+        receiver,
+        backlog: VecDeque::new(),
+        behind: true,
+        recheck: request.recheck,
+        nudges: request.nudges,
+        recheck_at: now + RECHECK,
+        last_known: now,
+        heartbeat_at: now + HEARTBEAT,
+        until: request.valid_for.map(|valid_for| now + valid_for),
+        stop: request.stop,
+        ended: false,
+    };
+    let frames = unfold(listener, async |mut listener| {
+        let frame = listener.next().await?;
+        Some((Ok::<_, Infallible>(frame), listener))
     });
-    let mut response = Body::from_stream(Frames(frames)).into_response();
+    let mut response = Body::from_stream(frames).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -121,103 +122,107 @@ pub async fn stream(hub: &Hub, request: StreamRequest) -> Result<Response, sqlx:
     Ok(response)
 }
 
-/// How and when the right to listen is looked at again.
-struct Looks {
-    recheck: Recheck,
-    nudges: Nudges,
-}
-
-struct Writer {
+/// One client's stream. It is no task of its own: the connection asks for the next frame when it can write one. So the
+/// client's reading sets the pace, and what it misses meanwhile is read from the log.
+struct Listener {
     hub: Hub,
     tenant: TenantId,
     principal: Arc<Principal>,
+    /// The number of the last event that was sent or left out.
     position: i64,
-    sender: mpsc::Sender<Bytes>,
+    greeting: Option<Bytes>,
+    receiver: broadcast::Receiver<Arc<Event>>,
+    /// What was read from the log and not yet taken by the client; while there is something, the feed waits.
+    backlog: VecDeque<Event>,
+    /// Whether the log may hold more than the backlog.
+    behind: bool,
+    recheck: Recheck,
+    nudges: Nudges,
+    recheck_at: Instant,
+    last_known: Instant,
+    heartbeat_at: Instant,
+    until: Option<Instant>,
+    stop: CancellationToken,
+    ended: bool,
 }
 
-impl Writer {
-    async fn run(
-        mut self,
-        mut receiver: tokio::sync::broadcast::Receiver<Arc<Event>>,
-        mut looks: Looks,
-        stop: CancellationToken,
-        until: Option<tokio::time::Instant>,
-    ) {
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
-        heartbeat.reset();
-        let mut again = tokio::time::interval(RECHECK);
-        again.reset();
-        let mut last_known = tokio::time::Instant::now();
-        // What was read from the log and not yet taken by the client; while there is something, the feed waits.
-        let mut backlog: VecDeque<Event> = VecDeque::new();
-        let mut behind = true;
-        let sender = self.sender.clone();
+impl Listener {
+    /// The next frame, as soon as there is one; none at the stream's end.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(greeting) = self.greeting.take() {
+            return Some(greeting);
+        }
         loop {
-            if behind && backlog.is_empty() {
-                match self.hub.replay(self.tenant, self.position).await {
-                    Ok(events) => {
-                        behind = !events.is_empty();
-                        backlog.extend(events);
-                    }
-                    Err(_) => return,
-                }
+            let now = Instant::now();
+            // The client reconnects by itself: to another replica, or with a new proof of who it is.
+            if self.ended || self.stop.is_cancelled() || self.until.is_some_and(|until| until <= now) {
+                return None;
             }
-            let going = tokio::select! {
-                // The client reconnects by itself and finds another replica.
-                () = stop.cancelled() => return,
-                () = sender.closed() => return,
-                () = at(until) => return,
-                () = async {
-                    tokio::select! {
-                        _ = again.tick() => {}
-                        Some(()) = looks.nudges.next() => {}
-                    }
-                } => match (looks.recheck)().await {
+            // Before anything is sent: while the client didn't read, nobody looked.
+            let nudged = self.nudges.next().now_or_never().flatten().is_some();
+            if nudged || self.recheck_at <= now {
+                match (self.recheck)().await {
                     Access::Still(principal) if principal.grant(self.tenant).is_some() => {
                         self.principal = principal;
-                        last_known = tokio::time::Instant::now();
-                        true
+                        self.last_known = Instant::now();
                     }
-                    Access::Moved => return,
-                    Access::Unknown => last_known.elapsed() < UNKNOWN_FOR,
+                    Access::Unknown if self.last_known.elapsed() < UNKNOWN_FOR => {}
+                    Access::Moved | Access::Unknown => return None,
                     Access::Still(_) | Access::Ended => {
-                        let _ = self.sender.try_send(Bytes::from_static(b"event: end\ndata: {\"reason\":\"access_ended\"}\n\n"));
-                        false
+                        self.ended = true;
+                        return Some(Bytes::from_static(
+                            b"event: end\ndata: {\"reason\":\"access_ended\"}\n\n",
+                        ));
                     }
-                },
-                // While catching up, the client's reading sets the pace.
-                permit = sender.reserve(), if !backlog.is_empty() => match (permit, backlog.pop_front()) {
-                    (Ok(permit), Some(event)) => {
-                        if event.sequence > self.position {
-                            self.position = event.sequence;
-                            if may_see(&self.principal, &event) {
-                                permit.send(event.frame);
-                            }
+                }
+                self.recheck_at = Instant::now() + RECHECK;
+            }
+            if self.behind && self.backlog.is_empty() {
+                // Boxed: it is rare, and large.
+                let events = Box::pin(self.hub.replay(self.tenant, self.position)).await.ok()?;
+                self.behind = !events.is_empty();
+                self.backlog = events.into();
+            }
+            if let Some(event) = self.backlog.pop_front() {
+                if event.sequence > self.position
+                    && let Some(frame) = self.pass(&event)
+                {
+                    return Some(frame);
+                }
+                continue;
+            }
+            if self.behind {
+                continue;
+            }
+            let due = self.until.into_iter().fold(self.recheck_at.min(self.heartbeat_at), Instant::min);
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                Some(()) = self.nudges.next() => self.recheck_at = Instant::now(),
+                received = self.receiver.recv() => match received {
+                    Ok(event) if event.sequence == self.position + 1 => {
+                        if let Some(frame) = self.pass(&event) {
+                            return Some(frame);
                         }
-                        true
                     }
-                    _ => false,
+                    Ok(event) if event.sequence <= self.position => {}
+                    Ok(_) | Err(RecvError::Lagged(_)) => self.behind = true,
+                    Err(RecvError::Closed) => return None,
                 },
-                event = receiver.recv(), if !behind => match event {
-                    Ok(event) if event.sequence == self.position + 1 => self.write(&event),
-                    Ok(event) if event.sequence <= self.position => true,
-                    Ok(_) | Err(RecvError::Lagged(_)) => {
-                        behind = true;
-                        true
+                () = sleep_until(due) => {
+                    let now = Instant::now();
+                    if self.heartbeat_at <= now {
+                        self.heartbeat_at = now + HEARTBEAT;
+                        return Some(Bytes::from_static(b": still here\n\n"));
                     }
-                    Err(RecvError::Closed) => return,
-                },
-                _ = heartbeat.tick(), if backlog.is_empty() => self.sender.try_send(Bytes::from_static(b": still here\n\n")).is_ok(),
-            };
-            if !going {
-                return;
+                }
             }
         }
     }
 
-    fn write(&mut self, event: &Event) -> bool {
+    /// Goes on to `event`, and says what is sent of it.
+    fn pass(&mut self, event: &Event) -> Option<Bytes> {
         self.position = event.sequence;
-        !may_see(&self.principal, event) || self.sender.try_send(event.frame.clone()).is_ok()
+        may_see(&self.principal, event).then(|| event.frame.clone())
     }
 }
 
@@ -226,12 +231,4 @@ fn may_see(principal: &Principal, event: &Event) -> bool {
     event.permission.is_some_and(|permission: Permission| {
         roles.is_some_and(|roles| roles.iter().any(|role| role.grants(permission)))
     })
-}
-
-/// Completes at `instant`; never where there is none.
-async fn at(instant: Option<tokio::time::Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
 }
