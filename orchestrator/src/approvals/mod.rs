@@ -24,7 +24,7 @@ pub use model::{
 };
 pub use routes::{problem, router};
 pub use service::{
-    ApprovalError, cancel, decide, find, has_another_decider, history_of_conversation, page,
+    ApprovalError, cancel, decide, find, has_another_decider, history_of_conversation, page, page_with_names,
     pending_of_conversation, request,
 };
 pub use store::{decided_lately, pending_among, pending_counts, titles, waiting_for};

@@ -255,13 +255,26 @@ pub async fn find(tx: &mut TenantTx, id: ApprovalId) -> Result<Approval, Approva
     store::find(tx, &readable, id).await?.ok_or(ApprovalError::NotFound)
 }
 
-/// One page of the approvals, newest first.
+/// One page of the approvals, newest first, without the names of their people.
 ///
 /// # Errors
 /// Where the database can't be asked.
 pub async fn page(tx: &mut TenantTx, filter: &ApprovalFilter) -> Result<Page<Approval>, sqlx::Error> {
     let approvals = store::list(tx, filter).await?;
     Ok(Page::of(approvals, filter.limit, |approval| approval.id.0))
+}
+
+/// The same with the names, for showing it.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn page_with_names(
+    tx: &mut TenantTx,
+    filter: &ApprovalFilter,
+) -> Result<Page<Approval>, sqlx::Error> {
+    let mut page = page(tx, filter).await?;
+    store::add_names(tx, &mut page.items).await?;
+    Ok(page)
 }
 
 /// The latest approvals of a conversation, newest first.

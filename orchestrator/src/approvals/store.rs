@@ -98,8 +98,8 @@ pub(super) async fn insert(
          SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16
          WHERE EXISTS (
              SELECT 1 FROM memberships
-             JOIN people ON people.tenant_id = memberships.tenant_id AND people.user_id = memberships.user_id
-             WHERE memberships.tenant_id = $1 AND memberships.role IN ('approver', 'owner') AND memberships.user_id <> $6 AND people.kind = 'person'
+             WHERE memberships.tenant_id = $1 AND memberships.role IN ('approver', 'owner') AND memberships.user_id <> $6
+               AND (SELECT people.kind FROM people WHERE people.tenant_id = $1 AND people.user_id = memberships.user_id) = 'person'
          )
          ON CONFLICT (tenant_id, source_service, source_account, source_conversation)
              WHERE status = 'pending' AND source_conversation IS NOT NULL DO NOTHING",
@@ -220,7 +220,7 @@ pub(super) async fn update(tx: &mut TenantTx, approval: &Approval) -> Result<boo
     Ok(updated.rows_affected() == 1)
 }
 
-/// One more than the limit, newest first.
+/// One more than the limit, newest first, without the names of their people.
 pub(super) async fn list(tx: &mut TenantTx, filter: &ApprovalFilter) -> Result<Vec<Approval>, sqlx::Error> {
     let mut approvals = Vec::new();
     // Tenant by tenant: a statement for one tenant is planned once, and its page is one range of an index, however deep.
@@ -247,15 +247,13 @@ async fn list_of(
         None => {
             sqlx::query_as!(
                 Row,
-                r#"SELECT approvals.id, approvals.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by,
-                          requester.name AS "requested_by_name?", approved_by, approver.name AS "approved_by_name?", priority AS "priority: Priority",
-                          comment, metadata, source_service, source_account, source_conversation, source_message, source_link, conversation_id,
-                          consultation_requested, expires_at, version, created_at, approvals.updated_at, decided_at
+                r#"SELECT id, tenant_id, title, description, status AS "status: ApprovalStatus", requested_by, NULL::text AS requested_by_name,
+                          approved_by, NULL::text AS approved_by_name, priority AS "priority: Priority", comment, metadata, source_service,
+                          source_account, source_conversation, source_message, source_link, conversation_id, consultation_requested, expires_at,
+                          version, created_at, updated_at, decided_at
                    FROM approvals
-                   LEFT JOIN people AS requester ON requester.tenant_id = approvals.tenant_id AND requester.user_id = requested_by
-                   LEFT JOIN people AS approver ON approver.tenant_id = approvals.tenant_id AND approver.user_id = approved_by
-                   WHERE approvals.tenant_id = $1 AND approvals.id < $2 AND ($3::text IS NULL OR priority = $3)
-                   ORDER BY approvals.id DESC LIMIT $4"#,
+                   WHERE tenant_id = $1 AND id < $2 AND ($3::text IS NULL OR priority = $3)
+                   ORDER BY id DESC LIMIT $4"#,
                 tenant.0,
                 before,
                 priority,
@@ -267,15 +265,13 @@ async fn list_of(
         Some(status) => {
             sqlx::query_as!(
                 Row,
-                r#"SELECT approvals.id, approvals.tenant_id, title, description, status AS "status: ApprovalStatus", requested_by,
-                          requester.name AS "requested_by_name?", approved_by, approver.name AS "approved_by_name?", priority AS "priority: Priority",
-                          comment, metadata, source_service, source_account, source_conversation, source_message, source_link, conversation_id,
-                          consultation_requested, expires_at, version, created_at, approvals.updated_at, decided_at
+                r#"SELECT id, tenant_id, title, description, status AS "status: ApprovalStatus", requested_by, NULL::text AS requested_by_name,
+                          approved_by, NULL::text AS approved_by_name, priority AS "priority: Priority", comment, metadata, source_service,
+                          source_account, source_conversation, source_message, source_link, conversation_id, consultation_requested, expires_at,
+                          version, created_at, updated_at, decided_at
                    FROM approvals
-                   LEFT JOIN people AS requester ON requester.tenant_id = approvals.tenant_id AND requester.user_id = requested_by
-                   LEFT JOIN people AS approver ON approver.tenant_id = approvals.tenant_id AND approver.user_id = approved_by
-                   WHERE approvals.tenant_id = $1 AND approvals.id < $2 AND ($3::text IS NULL OR priority = $3) AND status = $5
-                   ORDER BY approvals.id DESC LIMIT $4"#,
+                   WHERE tenant_id = $1 AND id < $2 AND ($3::text IS NULL OR priority = $3) AND status = $5
+                   ORDER BY id DESC LIMIT $4"#,
                 tenant.0,
                 before,
                 priority,
@@ -287,6 +283,35 @@ async fn list_of(
         }
     };
     Ok(rows.into_iter().map(Approval::from).collect())
+}
+
+/// Adds the names of the people in `approvals`, which a list doesn't read.
+pub(super) async fn add_names(tx: &mut TenantTx, approvals: &mut [Approval]) -> Result<(), sqlx::Error> {
+    let mut tenants: Vec<Uuid> = approvals.iter().map(|approval| approval.tenant_id.0).collect();
+    let mut users: Vec<Uuid> = approvals
+        .iter()
+        .flat_map(|approval| std::iter::once(approval.requested_by).chain(approval.approved_by))
+        .map(|user| user.0)
+        .collect();
+    for ids in [&mut tenants, &mut users] {
+        ids.sort_unstable();
+        ids.dedup();
+    }
+    let rows = sqlx::query!(
+        "SELECT tenant_id, user_id, name FROM people WHERE tenant_id = ANY ($1) AND user_id = ANY ($2)",
+        &tenants,
+        &users,
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    let names: HashMap<(TenantId, UserId), String> =
+        rows.into_iter().map(|row| ((TenantId(row.tenant_id), UserId(row.user_id)), row.name)).collect();
+    for approval in approvals {
+        let name = |user| names.get(&(approval.tenant_id, user)).cloned();
+        approval.requested_by_name = name(approval.requested_by);
+        approval.approved_by_name = approval.approved_by.and_then(name);
+    }
+    Ok(())
 }
 
 /// The approvals of a conversation, newest first, at most ten.

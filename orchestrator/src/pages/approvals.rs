@@ -65,7 +65,7 @@ pub(super) async fn list(
         before,
         limit: DEFAULT_LIMIT,
     };
-    let mut found = approvals::page(&mut tx, &filter).await?;
+    let mut found = approvals::page_with_names(&mut tx, &filter).await?;
     found.items.sort_by_key(|approval| approval.status != ApprovalStatus::Pending);
     let chosen = [
         ("status", query.status.map(ApprovalStatus::as_str)),
