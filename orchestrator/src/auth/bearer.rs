@@ -118,12 +118,19 @@ pub async fn verify(
     audience: &str,
     now: DateTime<Utc>,
     token: &str,
-) -> Result<AccessClaims, TokenError> {
+) -> Result<Arc<AccessClaims>, TokenError> {
     let (algorithm, key_id) = read_header(token, is_access_type).map_err(TokenError::Refused)?;
     // The id only selects among the keys that we fetched; nothing in the token leads to a fetch from elsewhere.
     let provider = keys.provider_with(&key_id).await.map_err(TokenError::Unavailable)?;
     let key = provider.key(&key_id).ok_or(TokenError::Refused("unknown key"))?;
-    let claims: AccessClaims = open(key, algorithm, token).map_err(TokenError::Refused)?;
+    let claims = if let Some(claims) = provider.signed(token).await {
+        claims
+    } else {
+        let claims: Arc<AccessClaims> =
+            open(key, algorithm, token).map(Arc::new).map_err(TokenError::Refused)?;
+        provider.remember_signed(token, Arc::clone(&claims)).await;
+        claims
+    };
     match claims.refusal(issuer, audience, now) {
         Some(reason) => Err(TokenError::Refused(reason)),
         None => Ok(claims),

@@ -7,14 +7,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use connector_core::{ConnectorError, ErrorKind};
 use connector_keycloak::{ProviderMetadata, discover, jwks};
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
+use moka::future::Cache;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, RwLock};
 
+use super::bearer::AccessClaims;
 use crate::clock::SharedClock;
 
 /// Keys are fetched again after this time even where none is missing.
 const FRESH: TimeDelta = TimeDelta::minutes(15);
 /// The least time between two fetches.
 const APART: TimeDelta = TimeDelta::seconds(10);
+/// The bytes of tokens whose signatures are remembered.
+const REMEMBERED_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How long somebody who signs in waits for a new key: until the keys may be fetched again, and are.
 const AWAITED: Duration = Duration::from_secs(12);
@@ -30,6 +35,15 @@ pub struct Provider {
     /// The signing keys.
     pub keys: JwkSet,
     fetched_at: DateTime<Utc>,
+    /// What the tokens say that these keys have signed: a signature is checked once and its token comes with each request.
+    /// By the token's SHA-256, so that no token is kept; with the keys, so that it doesn't outlive them.
+    signed: Cache<[u8; 32], Signed>,
+}
+
+#[derive(Debug, Clone)]
+struct Signed {
+    claims: Arc<AccessClaims>,
+    token_bytes: u32,
 }
 
 impl Provider {
@@ -37,6 +51,22 @@ impl Provider {
     pub fn key(&self, id: &str) -> Option<&Jwk> {
         self.keys.find(id)
     }
+
+    /// What `token` says, if it is remembered that one of the keys has signed it. Whether it says enough, and is still good,
+    /// isn't remembered.
+    pub(super) async fn signed(&self, token: &str) -> Option<Arc<AccessClaims>> {
+        self.signed.get(&digest(token)).await.map(|signed| signed.claims)
+    }
+
+    /// Remembers that one of the keys has signed `token`.
+    pub(super) async fn remember_signed(&self, token: &str, claims: Arc<AccessClaims>) {
+        let token_bytes = u32::try_from(token.len()).unwrap_or(u32::MAX);
+        self.signed.insert(digest(token), Signed { claims, token_bytes }).await;
+    }
+}
+
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
 }
 
 /// The provider's endpoints and keys, fetched when first needed.
@@ -144,6 +174,10 @@ impl Keys {
             metadata,
             raw_keys,
             fetched_at: self.clock.now(),
+            signed: Cache::builder()
+                .weigher(|_, signed: &Signed| signed.token_bytes)
+                .max_capacity(REMEMBERED_BYTES)
+                .build(),
         });
         *self.current.write().await = Some(Arc::clone(&provider));
         Ok(provider)

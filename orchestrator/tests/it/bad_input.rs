@@ -425,6 +425,21 @@ async fn a_rotated_key_is_fetched_and_a_dropped_one_is_no_longer_accepted() {
 }
 
 #[tokio::test]
+async fn a_token_that_was_accepted_is_looked_at_again_each_time() {
+    let app = TestApp::start().await;
+    let nobody = app.nobody();
+    let token = app.mint("acme-agent", &json!({ "exp": app.now().timestamp() + 30 }), Signature::Valid);
+    nobody.with_token(&token).get("/me").await.expect(200);
+    nobody.with_token(&token).get("/me").await.expect(200);
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let other = if signature.starts_with('A') { "B" } else { "A" };
+    let forged = format!("{signed}.{other}{}", &signature[1..]);
+    assert_eq!(nobody.with_token(&forged).get("/me").await.problem(401), "unauthorised");
+    crate::harness::pass(&app, 91);
+    assert_eq!(nobody.with_token(&token).get("/me").await.problem(401), "unauthorised");
+}
+
+#[tokio::test]
 async fn a_webhook_that_nobody_signed_is_refused_and_not_stored() {
     let world = world().await;
     let app = &world.app;

@@ -71,7 +71,7 @@ async fn measure(arguments: &Arguments, stage: &Stage, report: &mut Report) -> a
     if arguments.wants(&["approvals.list_rate"]) {
         approvals::measure_list(stage, report, arguments.seconds).await?;
     }
-    if arguments.wants(&["tokens.check_us"]) {
+    if arguments.wants(&["tokens.check_us", "tokens.check_again_us"]) {
         tokens::measure(stage, report).await?;
     }
     if arguments.wants(&["streams.memory_kib"]) {
