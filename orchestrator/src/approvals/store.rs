@@ -307,9 +307,9 @@ pub(super) async fn add_names(tx: &mut TenantTx, approvals: &mut [Approval]) -> 
     let names: HashMap<(TenantId, UserId), String> =
         rows.into_iter().map(|row| ((TenantId(row.tenant_id), UserId(row.user_id)), row.name)).collect();
     for approval in approvals {
-        let name = |user| names.get(&(approval.tenant_id, user)).cloned();
-        approval.requested_by_name = name(approval.requested_by);
-        approval.approved_by_name = approval.approved_by.and_then(name);
+        let name = |user: UserId| names.get(&(approval.tenant_id, user)).cloned();
+        (approval.requested_by_name, approval.approved_by_name) =
+            (name(approval.requested_by), approval.approved_by.and_then(name));
     }
     Ok(())
 }

@@ -187,10 +187,5 @@ pub async fn stop_keycloak(app: &TestApp) -> chancery::directory::Directory {
     };
     let clock = app.state().clock.clone();
     let keycloak = connector_keycloak::KeycloakAdmin::new(settings, clock.clone()).unwrap();
-    chancery::directory::Directory::new(
-        app.state().database.clone(),
-        std::sync::Arc::new(keycloak),
-        "chancery-api".to_owned(),
-        clock,
-    )
+    chancery::directory::Directory::new(app.state().database.clone(), std::sync::Arc::new(keycloak), clock)
 }

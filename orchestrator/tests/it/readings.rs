@@ -89,7 +89,7 @@ fn directory(app: &TestApp, url: &str) -> Directory {
     };
     let clock = app.state().clock.clone();
     let keycloak = KeycloakAdmin::new(settings, clock.clone()).unwrap();
-    Directory::new(app.state().database.clone(), Arc::new(keycloak), "chancery-api".to_owned(), clock)
+    Directory::new(app.state().database.clone(), Arc::new(keycloak), clock)
 }
 
 async fn roles(app: &TestApp, username: &str) -> Vec<String> {
