@@ -39,11 +39,13 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
     (
         "tests/contract",
         &[
+            "chancery",
             "connector-core",
             "connector-keycloak",
             "connector-chatwoot",
             "connector-matrix",
             "connector-jitsi",
+            "local-postgres",
         ],
     ),
     ("tests/xtask", &["local-postgres"]),

@@ -4,6 +4,7 @@ mod admin;
 mod browser;
 mod changes;
 mod discovery;
+mod isolation;
 mod realm;
 mod sign_in;
 mod sign_out;

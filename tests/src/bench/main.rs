@@ -10,6 +10,7 @@ mod main_job;
 mod pgbench;
 mod report;
 mod server;
+mod sessions;
 mod stage;
 mod streams;
 mod tokens;
@@ -73,6 +74,12 @@ async fn measure(arguments: &Arguments, stage: &Stage, report: &mut Report) -> a
     }
     if arguments.wants(&["tokens.check_us", "tokens.check_again_us"]) {
         tokens::measure(stage, report).await?;
+    }
+    if arguments.wants(&["sessions.page_p95_ms"]) {
+        sessions::measure_page(stage, report, arguments.seconds).await?;
+    }
+    if arguments.wants(&["logout.thousand_s"]) {
+        sessions::measure_logouts(stage, report).await?;
     }
     if arguments.wants(&["streams.memory_kib"]) {
         streams::measure(stage, report).await?;

@@ -73,8 +73,23 @@ impl Stage {
         Ok(PgConnection::connect(&self.postgres.connection_options().socket_url("bench")).await?)
     }
 
+    /// Where the server listens, if it runs.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses.chancery
+    }
+
+    /// The file with the server's master key.
+    pub fn key_file(&self) -> PathBuf {
+        self.data_dir.key_file()
+    }
+
     /// Starts the server and waits until it is ready.
     pub async fn serve(&self) -> anyhow::Result<Server> {
+        self.serve_with(&[]).await
+    }
+
+    /// The same with more settings, as the environment has them.
+    pub async fn serve_with(&self, settings: &[(&str, String)]) -> anyhow::Result<Server> {
         let secrets = self.data_dir.secrets();
         let mut config = chancery::config::Config::defaults()?;
         self.doubles.configure(&mut config, secrets);
@@ -105,6 +120,7 @@ impl Stage {
             .env("CHANCERY__LIMITS__SOURCE__REQUESTS", "100000000")
             .env("CHANCERY__LIMITS__STREAMS_PER_PRINCIPAL", "1000")
             .env("CHANCERY__LOG__FILTER", "error")
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;

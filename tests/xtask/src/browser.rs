@@ -1,11 +1,14 @@
-//! The tests that play in a real browser: tests/browser/*.test.mjs, against a demo of their own.
+//! The tests that play in a real browser: tests/browser/*.test.mjs, against a demo of their own and against a server with a
+//! real Keycloak behind it.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::demo::Demo;
+use crate::serve::Serving;
 use crate::shell;
+use crate::stack::keycloak;
 use crate::tally::{self, Format, Tally};
 
 fn directory() -> PathBuf {
@@ -27,8 +30,8 @@ fn tests(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Installs the packages, starts a demo, runs the tests, stops it.
-pub(crate) async fn run(program: &PathBuf) -> Result<Tally> {
+/// Installs the packages, starts a demo and a server before `keycloak`, runs the tests, stops both.
+pub(crate) async fn run(program: &PathBuf, keycloak: Option<&keycloak::ForTests>) -> Result<Tally> {
     let directory = directory();
     if !directory.join("package.json").exists() {
         println!("browser: there are no browser tests (no tests/browser/package.json)");
@@ -44,6 +47,14 @@ pub(crate) async fn run(program: &PathBuf) -> Result<Tally> {
     shell::run(shell::command("npm").args(install).current_dir(&directory))?;
 
     let demo = Demo::start(program).await?;
+    // Without it, the tests that need it fail and say so.
+    let serving = match keycloak {
+        Some(keycloak) => {
+            let started = Serving::start(program, keycloak).await;
+            started.inspect_err(|error| eprintln!("error: {error:#}")).ok()
+        }
+        None => None,
+    };
     let results = tempfile::NamedTempFile::new()?;
     let mut command = shell::command("node");
     command
@@ -55,9 +66,14 @@ pub(crate) async fn run(program: &PathBuf) -> Result<Tally> {
         .arg(results.path())
         .args(&files)
         .envs(demo.environment())
+        .envs(keycloak.into_iter().flat_map(keycloak::ForTests::environment))
+        .envs(serving.iter().flat_map(Serving::environment))
         .env("CHROMIUM_PATH", chromium);
     let outcome = shell::run(&mut command);
     drop(demo);
+    if let Some(serving) = serving {
+        serving.stop().await?;
+    }
 
     let report = std::fs::read_to_string(results.path())?;
     let mut tally = Tally::default();

@@ -13,6 +13,7 @@ mod demo;
 mod dev;
 mod openapi;
 mod queries;
+mod serve;
 mod setup;
 mod shell;
 mod stack;

@@ -21,7 +21,9 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     shell::step("setup", async { setup::run() }).await?;
     let mut total = Tally::default();
-    total += counted("tests in Rust", rust(arguments.filter.as_deref())).await;
+    // Without it, the tests that need it fail and say so; the others are run all the same.
+    let mut keycloak = keycloak::ForTests::start().inspect_err(|error| eprintln!("error: {error:#}")).ok();
+    total += counted("tests in Rust", rust(arguments.filter.as_deref(), keycloak.as_mut())).await;
     if arguments.filter.is_none() {
         total += counted("examples in the documentation", async { documentation() }).await;
         let program = shell::step("build the demo", async { demo::build() }).await;
@@ -31,7 +33,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
                 if arguments.skip_browser {
                     println!("browser: left out, as asked");
                 } else {
-                    total += counted("browser", browser::run(&program)).await;
+                    let browser = Box::pin(browser::run(&program, keycloak.as_ref()));
+                    total += counted("browser", browser).await;
                 }
             }
             Err(error) => {
@@ -39,6 +42,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
                 total.failed += 1;
             }
         }
+    }
+    if let Some(keycloak) = keycloak {
+        keycloak.stop()?;
     }
     println!("\n{total}");
     if total.failed > 0 {
@@ -64,9 +70,7 @@ async fn counted(name: &str, part: impl Future<Output = Result<Tally>>) -> Tally
 }
 
 /// The Rust tests of the whole workspace, on one PostgreSQL server and one Keycloak.
-async fn rust(filter: Option<&str>) -> Result<Tally> {
-    // Without it, the tests that need it fail and say so; the others are run all the same.
-    let mut keycloak = keycloak::ForTests::start().inspect_err(|error| eprintln!("error: {error:#}")).ok();
+async fn rust(filter: Option<&str>, keycloak: Option<&mut keycloak::ForTests>) -> Result<Tally> {
     let options = Options { max_connections: 500, ..Options::ephemeral()? };
     let server = LocalPostgres::start(options).await?;
     let (mut command, format) = match shell::tool("cargo-nextest") {
@@ -87,7 +91,7 @@ async fn rust(filter: Option<&str>) -> Result<Tally> {
     }
     let url = server.superuser_url();
     command.env(TEST_SERVER_VARIABLE, &url).env("DATABASE_URL", &url);
-    if let Some(server) = &mut keycloak {
+    if let Some(server) = keycloak {
         match server.ready().await {
             Ok(()) => {
                 command.envs(server.environment());
@@ -97,9 +101,6 @@ async fn rust(filter: Option<&str>) -> Result<Tally> {
     }
     let tally = tally::run("tests", &mut command, format);
     server.stop().await?;
-    if let Some(keycloak) = keycloak {
-        keycloak.stop()?;
-    }
     tally
 }
 

@@ -131,10 +131,15 @@ impl ForTests {
         self.running.wait_ready(START_LIMIT, || is_ready(port)).await
     }
 
+    /// Where it is.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// Where it is and who may change it, for the tests.
     pub(crate) fn environment(&self) -> [(&'static str, String); 3] {
         [
-            ("CHANCERY_TEST_KEYCLOAK_URL", format!("http://127.0.0.1:{}", self.port)),
+            ("CHANCERY_TEST_KEYCLOAK_URL", self.url()),
             ("CHANCERY_TEST_KEYCLOAK_ADMIN", ADMINISTRATOR.0.to_owned()),
             ("CHANCERY_TEST_KEYCLOAK_ADMIN_PASSWORD", ADMINISTRATOR.1.to_owned()),
         ]

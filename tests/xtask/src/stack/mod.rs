@@ -5,9 +5,9 @@
 
 pub(crate) mod keycloak;
 mod pins;
-mod postgres;
+pub(crate) mod postgres;
 pub(crate) mod process;
-mod redis;
+pub(crate) mod redis;
 
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -143,7 +143,7 @@ pub(crate) fn directory() -> PathBuf {
     shell::target().join("stack")
 }
 
-fn logs() -> PathBuf {
+pub(crate) fn logs() -> PathBuf {
     directory().join("logs")
 }
 
@@ -183,7 +183,7 @@ fn settings(up: &[Server], key_file: &str, defaults: &str) -> String {
     let mut sections = vec![format!("[crypto]\nkey_file = \"{key_file}\"\n")];
     for server in up {
         match server {
-            Server::Postgres => sections.push(postgres::settings()),
+            Server::Postgres => sections.push(postgres::settings(postgres::PORT)),
             Server::Redis if defaults.contains("[redis]") => {
                 sections.push(format!("[redis]\nurl = \"{}\"\n", redis::url()));
             }
@@ -199,7 +199,7 @@ fn settings(up: &[Server], key_file: &str, defaults: &str) -> String {
 }
 
 /// The file with Chancery's master key, made where it is missing.
-fn master_key() -> Result<PathBuf> {
+pub(crate) fn master_key() -> Result<PathBuf> {
     let path = directory().join("master.key");
     if !path.exists() {
         std::fs::create_dir_all(directory())?;

@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection};
 use super::{directory, process};
 use crate::setup;
 
-const PORT: u16 = 15432;
+pub(super) const PORT: u16 = 15432;
 const DATABASE: &str = "chancery";
 
 /// The logins of `docs/OPERATIONS.md`: settings' name, role, password. `chancery migrate` makes the last two.
@@ -59,7 +59,7 @@ pub(super) async fn down() -> Result<bool> {
 }
 
 /// Makes the owner, who may make the other logins, and the database, where they are missing.
-async fn provision(server: &ConnectionOptions) -> Result<()> {
+pub(crate) async fn provision(server: &ConnectionOptions) -> Result<()> {
     let mut superuser = PgConnection::connect(&server.url(SUPERUSER))
         .await
         .context("PostgreSQL has started, but takes no connection")?;
@@ -84,10 +84,10 @@ async fn provision(server: &ConnectionOptions) -> Result<()> {
     Ok(())
 }
 
-/// The settings of `[database]`.
-pub(super) fn settings() -> String {
+/// The settings of `[database]`, for a server on this port of 127.0.0.1.
+pub(crate) fn settings(port: u16) -> String {
     LOGINS.iter().fold("[database]\n".to_owned(), |text, Login { setting, role, password }| {
-        format!("{text}{setting} = \"postgres://{role}:{password}@127.0.0.1:{PORT}/{DATABASE}\"\n")
+        format!("{text}{setting} = \"postgres://{role}:{password}@127.0.0.1:{port}/{DATABASE}\"\n")
     })
 }
 
