@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 
 use super::{
@@ -46,9 +45,7 @@ enum Looked {
 
 async fn look(state: AppState, key: SessionKey) -> Result<Looked, StorageError> {
     let name = format!("refresh:{}", key.handle());
-    let mut owner = [0; 16];
-    state.ids.fill(&mut owner);
-    let owner = URL_SAFE_NO_PAD.encode(owner);
+    let owner = state.sessions.new_owner();
     if !state.sessions.claim(&name, &owner, LOCK).await? {
         return Ok(Looked::Alive);
     }

@@ -341,7 +341,8 @@ async fn end_by_logout_token(
     })?;
     let seen = format!("logout:{}", hex::encode(Sha256::digest(&token.id)));
     let rest = (token.good_until - now).to_std().unwrap_or_default();
-    if !state.sessions.claim(&seen, "", rest).await? {
+    let owner = state.sessions.new_owner();
+    if !state.sessions.claim(&seen, &owner, rest).await? {
         return Err(LogoutError::Refused("seen before"));
     }
     let user = token.subject.as_deref().and_then(|subject| subject.parse().ok());
@@ -354,7 +355,7 @@ async fn end_by_logout_token(
     };
     if ended.is_err() {
         // It has done nothing yet, or not all: let it come again.
-        let _ = state.sessions.release(&seen, "").await;
+        let _ = state.sessions.release(&seen, &owner).await;
     }
     Ok(ended?)
 }

@@ -1,12 +1,24 @@
 //! What every storage does: the same cases on memory and on a real Redis.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 use super::{
-    Label, Record, SessionKey, SessionStorage, memory::MemoryStorage, redis::RedisStorage, watch::Watches,
+    Label, Record, SessionKey, SessionStorage, Sessions,
+    memory::MemoryStorage,
+    redis::RedisStorage,
+    tests::{headers, new, sessions_in},
+    watch::Watches,
 };
 use crate::{config::Config, ids::UserId, testing::RedisServer};
-use chrono::{DateTime, Utc};
 
 const LONG: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(60);
@@ -94,7 +106,7 @@ async fn what_is_removed_is_gone_with_its_labels(storage: &dyn SessionStorage) {
 async fn a_name_is_claimed_once(storage: &dyn SessionStorage) {
     assert!(storage.claim("a", "me", LONG).await.unwrap());
     assert!(!storage.claim("a", "you", LONG).await.unwrap());
-    assert!(!storage.claim("a", "me", LONG).await.unwrap());
+    assert!(storage.claim("a", "me", LONG).await.unwrap(), "it is its own");
     assert!(storage.is_claimed("a").await.unwrap());
     storage.release("a", "you").await.unwrap();
     assert!(!storage.claim("a", "you", LONG).await.unwrap(), "only its owner gives it back");
@@ -107,8 +119,12 @@ async fn a_name_is_claimed_once(storage: &dyn SessionStorage) {
 }
 
 fn in_redis(server: &RedisServer, prefix: &str, watches: Watches) -> RedisStorage {
+    at_url(server.url(), prefix, watches)
+}
+
+fn at_url(url: String, prefix: &str, watches: Watches) -> RedisStorage {
     let mut config = Config::defaults().unwrap().redis;
-    config.url = server.url().into();
+    config.url = url.into();
     config.prefix = prefix.to_owned();
     RedisStorage::new(&config, watches).unwrap()
 }
@@ -126,6 +142,92 @@ async fn redis_does_what_a_storage_does() {
     let other = in_redis(&server, "other", Watches::default());
     assert_eq!(other.read(SessionKey::of(b"1"), None).await.unwrap(), None);
     holds(&other).await;
+}
+
+/// A way to a server on which an answer can be lost: the server does what it was told, and the connection breaks.
+struct LossyWay {
+    port: u16,
+    /// What is in the command whose answer is to be lost, once.
+    loses: Arc<Mutex<Option<&'static str>>>,
+}
+
+impl LossyWay {
+    async fn to(server: &RedisServer) -> Self {
+        let server = server.url().trim_start_matches("redis://").trim_end_matches('/').to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let way = Self { port, loses: Arc::default() };
+        let loses = Arc::clone(&way.loses);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server).await.unwrap();
+                tokio::spawn(Self::lead(client, server, Arc::clone(&loses)));
+            }
+        });
+        way
+    }
+
+    async fn lead(mut client: TcpStream, mut server: TcpStream, loses: Arc<Mutex<Option<&'static str>>>) {
+        let (mut asked, mut answered, mut is_lost) = ([0; 16_384], [0; 16_384], false);
+        loop {
+            tokio::select! {
+                length = client.read(&mut asked) => {
+                    let Ok(length @ 1..) = length else { return };
+                    let command = String::from_utf8_lossy(&asked[..length]).into_owned();
+                    is_lost |= loses.lock().unwrap().take_if(|lost| command.contains(*lost)).is_some();
+                    server.write_all(&asked[..length]).await.unwrap();
+                }
+                length = server.read(&mut answered) => {
+                    let Ok(length @ 1..) = length else { return };
+                    if is_lost {
+                        return;
+                    }
+                    client.write_all(&answered[..length]).await.unwrap();
+                }
+            }
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    fn lose_the_answer_to(&self, command: &'static str) {
+        *self.loses.lock().unwrap() = Some(command);
+    }
+
+    fn has_lost_it(&self) -> bool {
+        self.loses.lock().unwrap().is_none()
+    }
+}
+
+#[tokio::test]
+async fn who_claims_a_name_has_it_though_the_first_answer_was_lost() {
+    let server = RedisServer::start().await;
+    let way = LossyWay::to(&server).await;
+    let storage = at_url(way.url(), "chancery", Watches::default());
+    assert!(!storage.is_claimed("a").await.unwrap());
+    for (owner, is_theirs) in [("me", true), ("you", false)] {
+        way.lose_the_answer_to("claim:a");
+        assert_eq!(storage.claim("a", owner, LONG).await.unwrap(), is_theirs, "{owner}");
+        assert!(way.has_lost_it());
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_ends_is_given_back_though_the_first_answer_was_lost() {
+    let server = RedisServer::start().await;
+    let way = LossyWay::to(&server).await;
+    let mut redis = Config::defaults().unwrap().redis;
+    redis.url = way.url().into();
+    let (sessions, _) = sessions_in(&redis);
+    let cookie = sessions.begin(new(1, "k")).await.unwrap().unwrap();
+    let key = Sessions::key_of(&headers(&cookie)).unwrap();
+    way.lose_the_answer_to("PUBLISH");
+    let ended = sessions.end(key).await.unwrap().expect("whoever signs out is to sign out of Keycloak, too");
+    assert!(way.has_lost_it());
+    assert_eq!(ended.keycloak_session.as_deref(), Some("k"));
+    assert!(sessions.touch(key, false).await.unwrap().is_none());
 }
 
 #[tokio::test]

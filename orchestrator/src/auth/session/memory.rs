@@ -153,8 +153,10 @@ impl SessionStorage for MemoryStorage {
     async fn claim(&self, name: &str, owner: &str, lifetime: Duration) -> Result<bool, StorageError> {
         let mut kept = self.kept();
         let now = Instant::now();
-        if kept.claims.get(name).is_some_and(|(_, until)| *until > now) {
-            return Ok(false);
+        if let Some((claimed_by, until)) = kept.claims.get(name)
+            && *until > now
+        {
+            return Ok(claimed_by == owner);
         }
         kept.insertions += 1;
         if kept.insertions.is_multiple_of(SWEEP_EVERY) {

@@ -207,8 +207,9 @@ impl Sessions {
         let record = self.storage.read(key, None).await?;
         let session = record.as_ref().and_then(|record| self.open(key, record));
         let labels = session.as_ref().map(labels).unwrap_or_default();
-        let was_there = self.storage.remove(key, &labels).await?;
-        Ok(session.filter(|_| was_there))
+        // Whether it was there then says nothing: the answer to the first attempt may be lost.
+        self.storage.remove(key, &labels).await?;
+        Ok(session)
     }
 
     /// Says that whoever had this session goes on with another one: its streams are to come back, not to end.
@@ -269,7 +270,14 @@ impl Sessions {
         self.watches.watch(key)
     }
 
-    /// Claims a name among all replicas, for an owner and so long. False where somebody has it.
+    /// An owner of names that nobody else is.
+    pub fn new_owner(&self) -> String {
+        let mut owner = [0; 16];
+        self.ids.fill(&mut owner);
+        hex::encode(owner)
+    }
+
+    /// Claims a name among all replicas, for an owner and so long. False where somebody else has it.
     ///
     /// # Errors
     /// Where the storage doesn't answer.
@@ -294,7 +302,8 @@ impl Sessions {
         for key in self.storage.labelled(label).await? {
             let Some(record) = self.storage.read(key, None).await? else { continue };
             let Some(session) = self.open(key, &record) else { continue };
-            if is_meant(key, &session) && self.storage.remove(key, &labels(&session)).await? {
+            if is_meant(key, &session) {
+                self.storage.remove(key, &labels(&session)).await?;
                 ended += 1;
             }
         }

@@ -51,6 +51,10 @@ const REMOVE: &str = "
     for label = 2, #KEYS do redis.call('SREM', KEYS[label], ARGV[1]) end
     redis.call('PUBLISH', ARGV[2], ARGV[1])
     return redis.call('DEL', KEYS[1])";
+const CLAIM: &str = "
+    if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+    if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
+    return 0";
 const RELEASE: &str = "
     if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end";
 
@@ -136,6 +140,8 @@ impl RedisStorage {
         command
     }
 
+    /// Asks, and once more where the connection broke. Redis may have done the first already, so that each command means the
+    /// same when it comes twice; what it answers then may not.
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StorageError> {
         let asked = async {
             let mut connection = self.connection.clone();
@@ -232,10 +238,9 @@ impl SessionStorage for RedisStorage {
     }
 
     async fn claim(&self, name: &str, owner: &str, lifetime: Duration) -> Result<bool, StorageError> {
-        let mut command = redis::cmd("SET");
-        command.arg(self.name(name)).arg(owner).arg("NX").arg("PX").arg(milliseconds(lifetime));
-        let claimed: Option<String> = self.ask(&command).await?;
-        Ok(claimed.is_some())
+        let mut command = redis::cmd("EVAL");
+        command.arg(CLAIM).arg(1).arg(self.name(name)).arg(owner).arg(milliseconds(lifetime));
+        self.ask(&command).await
     }
 
     async fn release(&self, name: &str, owner: &str) -> Result<(), StorageError> {

@@ -109,13 +109,15 @@ pub trait SessionStorage: Send + Sync + std::fmt::Debug {
     /// Replaces the content of a session that still has this revision. False where it is gone or was replaced.
     async fn replace(&self, key: SessionKey, revision: u64, sealed: &[u8]) -> Result<bool, StorageError>;
 
-    /// Removes a session and wakes whoever watches it, on every replica. False where it was gone.
+    /// Removes a session and wakes whoever watches it, on every replica. False where it was gone, or where the first answer
+    /// was lost.
     async fn remove(&self, key: SessionKey, labels: &[Label]) -> Result<bool, StorageError>;
 
     /// The sessions with this label; some of them may be gone.
     async fn labelled(&self, label: &Label) -> Result<Vec<SessionKey>, StorageError>;
 
-    /// Claims a name for an owner and so long. False where somebody has it.
+    /// Claims a name for an owner and so long. False where somebody else has it: who has it already is told so again, since
+    /// the first answer may have been lost.
     async fn claim(&self, name: &str, owner: &str, lifetime: Duration) -> Result<bool, StorageError>;
 
     /// Gives a name back that this owner has claimed.

@@ -3,7 +3,7 @@ use axum::http::{HeaderValue, header};
 use super::*;
 use crate::{clock::MockClock, config::Config, ids::RandomIds};
 
-fn headers(cookie: &Cookie<'_>) -> HeaderMap {
+pub(super) fn headers(cookie: &Cookie<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(
         header::COOKIE,
@@ -12,7 +12,7 @@ fn headers(cookie: &Cookie<'_>) -> HeaderMap {
     headers
 }
 
-fn new(user: u128, keycloak_session: &str) -> NewSession {
+pub(super) fn new(user: u128, keycloak_session: &str) -> NewSession {
     NewSession {
         user: UserId(uuid::Uuid::from_u128(user)),
         keycloak_session: Some(keycloak_session.to_owned()),
@@ -26,12 +26,15 @@ fn new(user: u128, keycloak_session: &str) -> NewSession {
 }
 
 fn in_memory() -> (Sessions, Arc<MockClock>) {
+    sessions_in(&Config::defaults().unwrap().redis)
+}
+
+pub(super) fn sessions_in(redis: &RedisConfig) -> (Sessions, Arc<MockClock>) {
     let clock = Arc::new(MockClock::new(DateTime::from_timestamp(1_800_000_000, 0).unwrap()));
     let config = SessionConfig { idle_minutes: 30, absolute_hours: 1 };
-    let redis = Config::defaults().unwrap().redis;
     let key = Arc::new(MasterKey::ephemeral(&RandomIds).unwrap());
     let stop = CancellationToken::new();
-    let sessions = Sessions::new(&config, &redis, key, clock.clone(), Arc::new(RandomIds), stop).unwrap();
+    let sessions = Sessions::new(&config, redis, key, clock.clone(), Arc::new(RandomIds), stop).unwrap();
     (sessions, clock)
 }
 
