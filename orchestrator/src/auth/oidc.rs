@@ -24,6 +24,7 @@ use super::{
 use crate::{
     clock::SharedClock,
     config::{KeycloakConfig, StepUpConfig},
+    http::problem::ErrorChain,
     ids::{SharedIds, UserId},
 };
 
@@ -74,7 +75,7 @@ impl std::fmt::Debug for SignedIn {
 
 /// What came of looking at Keycloak's session.
 pub(super) struct Renewed {
-    /// The raw ID token, where there is a new one.
+    /// The raw ID token, where there is a new one that could be verified.
     pub id_token: Option<String>,
     /// What to look with the next time.
     pub refresh_token: Option<String>,
@@ -289,12 +290,16 @@ impl OpenIdClient {
         let id_token = match answer.id_token() {
             Some(id_token) => {
                 let id_token = id_token.to_string();
-                let claims = self.verify(provider, &id_token, None).await.map_err(unavailable)?;
-                // OpenID Connect Core 1.0, section 12.2.
-                if claims.sub != session.user {
-                    return Err(RefreshError::Over);
+                match self.verify(provider, &id_token, None).await {
+                    // OpenID Connect Core 1.0, section 12.2.
+                    Ok(claims) if claims.sub != session.user => return Err(RefreshError::Over),
+                    Ok(_) => Some(id_token),
+                    Err(error) => {
+                        // The old refresh token is used up: without the new one the session would end. The old ID token stays.
+                        tracing::warn!(error = %ErrorChain(&error), "an ID token that came of a refresh could not be verified");
+                        None
+                    }
                 }
-                Some(id_token)
             }
             None => None,
         };

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use tokio::sync::oneshot;
 
 use super::{
     oidc::{RefreshError, Renewed},
@@ -15,8 +16,9 @@ use crate::{app::AppState, http::problem::ErrorChain};
 
 /// How long a request waits for Keycloak; what takes longer goes on beside it.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The lock ends by itself, should its holder die: after more than Keycloak may take.
-const LOCK: Duration = Duration::from_secs(20);
+/// The lock ends by itself, should its holder die: after more than it may take to ask Keycloak, to wait for a new key and to
+/// keep what came of it.
+const LOCK: Duration = Duration::from_mins(1);
 /// Keycloak is asked again after this time where it didn't answer.
 const AGAIN: TimeDelta = TimeDelta::seconds(30);
 
@@ -29,8 +31,14 @@ pub(super) async fn proven(
     if state.clock.now() < session.proven_until || session.refresh_token.is_none() {
         return Ok(Some(session));
     }
-    let look = tokio::spawn(look(state.clone(), key));
-    match tokio::time::timeout(PATIENCE, look).await {
+    let (told, looked) = oneshot::channel();
+    let looking = look(state.clone(), key);
+    // Stopping waits for it: a refresh token that isn't kept ends the session.
+    state.lifecycle.spawn(async move {
+        // The request may have gone on.
+        let _ = told.send(looking.await);
+    });
+    match tokio::time::timeout(PATIENCE, looked).await {
         Ok(Ok(Ok(Looked::Over))) => Ok(None),
         Ok(Ok(Err(error))) => Err(error),
         // Keycloak takes its time; or somebody else is looking.
@@ -71,7 +79,8 @@ async fn look_alone(state: &AppState, key: SessionKey) -> Result<Looked, Storage
                     session.id_token.clone_from(id_token);
                 }
             };
-            Ok(state.sessions.update(key, change).await?.map_or(Looked::Over, |_| Looked::Alive))
+            let kept = state.sessions.update_persistently(key, change).await?;
+            Ok(kept.map_or(Looked::Over, |_| Looked::Alive))
         }
         Err(RefreshError::Over) => {
             tracing::info!(session = key.handle(), "a session ended with Keycloak's");

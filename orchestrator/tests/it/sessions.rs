@@ -326,6 +326,32 @@ async fn keycloak_being_down_ends_no_session() {
 }
 
 #[tokio::test]
+async fn a_new_refresh_token_is_kept_though_the_id_token_beside_it_can_not_be_verified() {
+    let app = TestApp::start().await;
+    let browser = signed_in(&app, "acme-ceo").await;
+    let user = app.user("acme-ceo");
+    let session = async || app.state().sessions.of_user(user).await.unwrap()[0].1.clone();
+    let before = session().await;
+    pass(&app, 301);
+    // The keys are fetched now, and not again before the clock goes on: the new one stays unknown.
+    let strange = app.nobody().with_token(app.mint("acme-ceo", &json!({}), Signature::UnknownKey));
+    strange.get("/me").await.problem(401);
+    app.doubles().keycloak.rotate_keys().unwrap();
+    assert!(is_signed_in(&browser).await);
+    let kept = async {
+        while session().await.refresh_token == before.refresh_token {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), kept).await.expect("it is kept");
+    assert_eq!(session().await.id_token, before.id_token);
+    // The realm takes each refresh token once, and the session goes on with the new one.
+    pass(&app, 301);
+    assert!(is_signed_in(&browser).await);
+    assert_ne!(session().await.id_token, before.id_token);
+}
+
+#[tokio::test]
 async fn who_is_disabled_deleted_or_removed_is_out_within_a_minute() {
     let (app, _server) = with_redis().await;
     let (disabled, deleted, removed) = (

@@ -46,6 +46,9 @@ const OVER_FOR: Duration = Duration::from_mins(5);
 const MOVED_FOR: Duration = Duration::from_mins(1);
 /// Who changes a session tries again so often when somebody else was faster.
 const MOST_ATTEMPTS: u32 = 5;
+/// Pauses before trying again to keep what must not be lost.
+const PAUSES: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_millis(800), Duration::from_secs(2)];
 
 /// Who is signed in.
 #[derive(Debug, Clone)]
@@ -189,6 +192,25 @@ impl Sessions {
             }
         }
         Err(StorageError("others changed the session again and again".into()))
+    }
+
+    /// The same for what must not be lost, such as a new refresh token: again after a pause where the storage doesn't answer.
+    ///
+    /// # Errors
+    /// Where the storage doesn't answer for some seconds.
+    pub async fn update_persistently(
+        &self,
+        key: SessionKey,
+        change: impl Fn(&mut Session) + Send + Sync,
+    ) -> Result<Option<Session>, StorageError> {
+        for pause in PAUSES {
+            match self.update(key, &change).await {
+                Err(error) => tracing::warn!(%error, "a session could not be changed; it is tried again"),
+                changed => return changed,
+            }
+            tokio::time::sleep(pause).await;
+        }
+        self.update(key, &change).await
     }
 
     /// Remembers which tenant was last looked at.

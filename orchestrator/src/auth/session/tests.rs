@@ -1,3 +1,6 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
 use axum::http::{HeaderValue, header};
 
 use super::*;
@@ -128,4 +131,74 @@ async fn changes_at_the_same_time_are_all_made() {
         .unwrap()
         .unwrap();
     assert_eq!((changed.refresh_token.as_deref(), changed.last_tenant), (Some("new"), Some(tenant)));
+}
+
+/// A storage whose next replacements fail.
+#[derive(Debug)]
+struct Failing {
+    storage: Arc<dyn SessionStorage>,
+    failures: AtomicU32,
+}
+
+#[async_trait]
+impl SessionStorage for Failing {
+    async fn insert(
+        &self,
+        key: SessionKey,
+        record: &Record,
+        labels: &[Label],
+        idle: Duration,
+        absolute: Duration,
+    ) -> Result<(), StorageError> {
+        self.storage.insert(key, record, labels, idle, absolute).await
+    }
+
+    async fn read(
+        &self,
+        key: SessionKey,
+        used: Option<(DateTime<Utc>, Duration)>,
+    ) -> Result<Option<Record>, StorageError> {
+        self.storage.read(key, used).await
+    }
+
+    async fn replace(&self, key: SessionKey, revision: u64, sealed: &[u8]) -> Result<bool, StorageError> {
+        let left = self.failures.load(Ordering::SeqCst);
+        if left > 0 {
+            self.failures.store(left - 1, Ordering::SeqCst);
+            return Err(StorageError("it is down".into()));
+        }
+        self.storage.replace(key, revision, sealed).await
+    }
+
+    async fn remove(&self, key: SessionKey, labels: &[Label]) -> Result<bool, StorageError> {
+        self.storage.remove(key, labels).await
+    }
+
+    async fn labelled(&self, label: &Label) -> Result<Vec<SessionKey>, StorageError> {
+        self.storage.labelled(label).await
+    }
+
+    async fn claim(&self, name: &str, owner: &str, lifetime: Duration) -> Result<bool, StorageError> {
+        self.storage.claim(name, owner, lifetime).await
+    }
+
+    async fn release(&self, name: &str, owner: &str) -> Result<(), StorageError> {
+        self.storage.release(name, owner).await
+    }
+
+    async fn is_claimed(&self, name: &str) -> Result<bool, StorageError> {
+        self.storage.is_claimed(name).await
+    }
+}
+
+#[tokio::test]
+async fn what_must_not_be_lost_is_kept_though_the_storage_is_down_for_a_moment() {
+    let (mut sessions, _) = in_memory();
+    let storage = Arc::clone(&sessions.storage);
+    sessions.storage = Arc::new(Failing { storage, failures: AtomicU32::new(2) });
+    let key = Sessions::key_of(&headers(&begin(&sessions, 1, "k").await)).unwrap();
+    let change = |session: &mut Session| session.refresh_token = Some("new".to_owned());
+    sessions.update_persistently(key, change).await.unwrap().unwrap();
+    let kept = sessions.touch(key, false).await.unwrap().unwrap();
+    assert_eq!(kept.refresh_token.as_deref(), Some("new"));
 }
