@@ -70,6 +70,7 @@ async fn use_prolongs_and_disuse_ends(storage: &dyn SessionStorage) {
     assert_eq!(storage.read(used, Some((at(7), LONG))).await.unwrap(), Some(record(b"x")));
     assert_eq!(storage.read(used, None).await.unwrap().unwrap().used_at, at(7));
     tokio::time::sleep(SHORT * 2).await;
+    assert_eq!(storage.labelled(&Label::User(user(2))).await.unwrap(), [used]);
     assert!(storage.read(used, None).await.unwrap().is_some());
     assert_eq!(storage.read(unused, Some((at(7), LONG))).await.unwrap(), None);
     assert_eq!(storage.read(unused, None).await.unwrap(), None, "asking for it has not brought it back");
@@ -245,6 +246,27 @@ async fn redis_forgets_nothing_half() {
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
     assert_eq!(keys, [""; 0], "what is left has no end");
+}
+
+#[tokio::test]
+async fn what_is_found_by_a_label_in_redis_does_not_grow_with_each_sign_in() {
+    let server = RedisServer::start().await;
+    let storage = in_redis(&server, "chancery", Watches::default());
+    let label = Label::User(user(1));
+    for number in 0..3_u8 {
+        storage
+            .insert(SessionKey::of(&[number]), &record(b"x"), std::slice::from_ref(&label), SHORT, LONG)
+            .await
+            .unwrap();
+        tokio::time::sleep(SHORT * 2).await;
+    }
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut kept = redis::cmd("SCARD");
+    kept.arg(format!("chancery:{}", label.name()));
+    assert_eq!(kept.query_async::<usize>(&mut connection).await.unwrap(), 1, "only the last one's");
+    assert_eq!(storage.labelled(&label).await.unwrap(), []);
+    assert_eq!(kept.query_async::<usize>(&mut connection).await.unwrap(), 0);
 }
 
 #[tokio::test]

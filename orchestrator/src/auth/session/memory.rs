@@ -147,7 +147,9 @@ impl SessionStorage for MemoryStorage {
     }
 
     async fn labelled(&self, label: &Label) -> Result<Vec<SessionKey>, StorageError> {
-        Ok(self.kept().labels.get(label).into_iter().flatten().copied().collect())
+        let mut kept = self.kept();
+        let keys: Vec<SessionKey> = kept.labels.get(label).into_iter().flatten().copied().collect();
+        Ok(keys.into_iter().filter(|key| kept.alive(*key).is_some()).collect())
     }
 
     async fn claim(&self, name: &str, owner: &str, lifetime: Duration) -> Result<bool, StorageError> {

@@ -31,9 +31,23 @@ const INSERT: &str = "
     redis.call('HSET', KEYS[1], 'content', ARGV[1], 'revision', ARGV[2], 'used', ARGV[3])
     redis.call('PEXPIRE', KEYS[1], ARGV[4])
     for label = 2, #KEYS do
+        for _, key in ipairs(redis.call('SMEMBERS', KEYS[label])) do
+            if redis.call('EXISTS', ARGV[7] .. key) == 0 then redis.call('SREM', KEYS[label], key) end
+        end
         redis.call('SADD', KEYS[label], ARGV[6])
         redis.call('PEXPIRE', KEYS[label], ARGV[5])
     end";
+// A session that nobody used leaves its key behind in the sets of its labels.
+const LABELLED: &str = "
+    local alive = {}
+    for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+        if redis.call('EXISTS', ARGV[1] .. key) == 1 then
+            alive[#alive + 1] = key
+        else
+            redis.call('SREM', KEYS[1], key)
+        end
+    end
+    return alive";
 const READ: &str = "
     local found = redis.call('HMGET', KEYS[1], 'content', 'revision', 'used')
     if not found[1] then return false end
@@ -119,7 +133,12 @@ impl RedisStorage {
     }
 
     fn session(&self, key: SessionKey) -> String {
-        format!("{}:session:{}", self.prefix, key.hex())
+        format!("{}{}", self.sessions(), key.hex())
+    }
+
+    /// What the names of all sessions begin with.
+    fn sessions(&self) -> String {
+        format!("{}:session:", self.prefix)
     }
 
     fn label(&self, label: &Label) -> String {
@@ -198,7 +217,8 @@ impl SessionStorage for RedisStorage {
             .arg(record.used_at.timestamp_millis())
             .arg(milliseconds(idle))
             .arg(milliseconds(absolute))
-            .arg(key.hex());
+            .arg(key.hex())
+            .arg(self.sessions());
         self.ask(&command).await
     }
 
@@ -233,7 +253,9 @@ impl SessionStorage for RedisStorage {
     }
 
     async fn labelled(&self, label: &Label) -> Result<Vec<SessionKey>, StorageError> {
-        let keys: Vec<String> = self.ask(redis::cmd("SMEMBERS").arg(self.label(label))).await?;
+        let mut command = redis::cmd("EVAL");
+        command.arg(LABELLED).arg(1).arg(self.label(label)).arg(self.sessions());
+        let keys: Vec<String> = self.ask(&command).await?;
         Ok(keys.iter().filter_map(|key| SessionKey::from_hex(key)).collect())
     }
 

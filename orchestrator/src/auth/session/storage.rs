@@ -113,7 +113,7 @@ pub trait SessionStorage: Send + Sync + std::fmt::Debug {
     /// was lost.
     async fn remove(&self, key: SessionKey, labels: &[Label]) -> Result<bool, StorageError>;
 
-    /// The sessions with this label; some of them may be gone.
+    /// The sessions with this label. Those that are gone are forgotten here too, as at each insertion.
     async fn labelled(&self, label: &Label) -> Result<Vec<SessionKey>, StorageError>;
 
     /// Claims a name for an owner and so long. False where somebody else has it: who has it already is told so again, since
