@@ -189,7 +189,13 @@ impl PrincipalSource for Directory {
         let seen = store::seen(&mut tx, user).await.map_err(unavailable)?;
         drop(tx);
         match seen {
-            Some(seen) if !seen.enabled => return Err(PrincipalError::Unknown),
+            Some(seen) if !seen.enabled => {
+                // It may have been enabled again: without a group, nothing else finds that.
+                if seen.seen_at.is_none_or(|at| self.clock.now() - at > FRESH) {
+                    self.refresh_later(user).await;
+                }
+                return Err(PrincipalError::Unknown);
+            }
             Some(Seen { seen_at: Some(at), .. }) => {
                 if self.clock.now() - at > FRESH {
                     self.refresh_later(user).await;

@@ -4,7 +4,7 @@ use chancery::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::approval;
+use crate::harness::{approval, pass};
 
 async fn tenant(client: &Client, path: &str) -> Option<Value> {
     let me = client.get("/me").await.expect(200);
@@ -136,6 +136,25 @@ async fn who_is_disabled_or_removed_loses_access_at_the_next_comparison() {
     keycloak.add_to_group("acme-viewer", "/organizations/acme-corp/agents").unwrap();
     app.state().directory.refresh_tenant(app.tenant(ACME)).await.unwrap();
     assert_eq!(tenant(&viewer, ACME).await.unwrap()["roles"], json!(["member", "agent"]));
+}
+
+#[tokio::test]
+async fn a_machine_that_is_enabled_again_comes_back_by_itself() {
+    let app = TestApp::start().await;
+    let (account, automation) = ("service-account-chancery-automation", app.automation());
+    automation.get("/me").await.expect(200);
+    let keycloak = &app.doubles().keycloak;
+    keycloak.set_enabled(account, false).unwrap();
+    app.state().directory.refresh_user(app.user(account)).await.unwrap();
+    automation.get("/me").await.problem(401);
+    keycloak.set_enabled(account, true).unwrap();
+    pass(&app, 41);
+    let comes_back = async {
+        while automation.get("/me").await.status != 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), comes_back).await.expect("it comes back");
 }
 
 #[tokio::test]
