@@ -69,7 +69,7 @@ impl Directory {
         };
         for group in &self.keycloak.user_groups(user.0).await? {
             let Some(place) = Place::of(&group.path).ok().filter(|_| tree::is_plain(group)) else { continue };
-            let tenant = tree::tenant_group(&self.keycloak, group, &place).await?;
+            let Some(tenant) = tree::tenant_group(&self.keycloak, group, &place).await? else { continue };
             let membership =
                 Membership { tenant: tenant.id, user: user.0, group: group.id, role: place.role };
             read.memberships.entry(tenant.id).or_default().insert(membership);

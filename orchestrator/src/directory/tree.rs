@@ -79,33 +79,39 @@ fn tenant_ref(group: &Group, kind: TenantKind) -> TenantRef {
     TenantRef { id: TenantId(group.id), kind, path: group.path.clone(), name: display_name(group) }
 }
 
-/// The tenant of a group that somebody belongs to.
+/// The tenant of a group that somebody belongs to. None where a name above it has a slash in it: its path then says nothing.
 pub(super) async fn tenant_group(
     keycloak: &KeycloakAdmin,
     group: &Group,
     place: &Place,
-) -> Result<TenantRef, ConnectorError> {
-    let found = match (place.depth, group.parent_id) {
-        (0, _) => return Ok(tenant_ref(group, place.kind)),
-        (1, Some(parent)) => keycloak.group(parent).await?,
-        _ => keycloak.group_by_path(&place.tenant_path).await?,
+) -> Result<Option<TenantRef>, ConnectorError> {
+    // The tree is being changed under our eyes.
+    let changing = |message: &'static str| {
+        ConnectorError::new(connector_core::ErrorKind::Transient, "keycloak", message)
     };
-    let found = found.ok_or_else(|| {
-        // A group whose parent is gone: the tree is being changed under our eyes.
-        ConnectorError::new(
-            connector_core::ErrorKind::Transient,
-            "keycloak",
-            "a group's parent can't be found",
-        )
-    })?;
-    if found.path != place.tenant_path || !is_plain(&found) {
-        return Err(ConnectorError::new(
-            connector_core::ErrorKind::Transient,
-            "keycloak",
-            "a group's parent is not where its path says",
-        ));
+    let mut found = group.clone();
+    for _ in 0..place.depth {
+        let parent = match found.parent_id {
+            Some(parent) => keycloak.group(parent).await?,
+            None => keycloak.group_by_path(&place.tenant_path).await?,
+        };
+        let by_path = found.parent_id.is_none();
+        found = parent.ok_or_else(|| changing("a group's parent can't be found"))?;
+        if !is_plain(&found) {
+            tracing::warn!(
+                group = %group.path,
+                "a group is left out: the name of one above it has a slash in it"
+            );
+            return Ok(None);
+        }
+        if by_path {
+            break;
+        }
     }
-    Ok(tenant_ref(&found, place.kind))
+    if found.path != place.tenant_path {
+        return Err(changing("a group's parent is not where its path says"));
+    }
+    Ok(Some(tenant_ref(&found, place.kind)))
 }
 
 /// A tenant as read completely from Keycloak.

@@ -158,6 +158,25 @@ async fn a_machine_that_is_enabled_again_comes_back_by_itself() {
 }
 
 #[tokio::test]
+async fn a_group_with_a_slash_in_its_name_is_left_out_and_locks_nobody_out() {
+    let app = TestApp::start().await;
+    let keycloak = &app.doubles().keycloak;
+    // Its sub-group's path is then one below a group that isn't there, or that has nothing to do with it.
+    for (name, new_name) in [("odd", "nothing/odd"), ("even", "engineering/even")] {
+        let group = format!("/teams/{name}");
+        let owners = format!("{group}/owners");
+        keycloak.create_group(&group).unwrap();
+        keycloak.create_group(&owners).unwrap();
+        let member = app.add_person(name, &[&owners, ACME]);
+        keycloak.rename_group(&group, new_name).unwrap();
+        let me = member.get("/me").await.expect(200);
+        let tenants = me["tenants"].as_array().unwrap();
+        let paths: Vec<&Value> = tenants.iter().map(|tenant| &tenant["path"]).collect();
+        assert_eq!((paths.len(), paths[1]), (2, &json!(ACME)), "{paths:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_group_that_is_gone_leaves_its_tenant_to_nobody() {
     let app = TestApp::start().await;
     let agent = app.agent();
