@@ -207,7 +207,7 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
             "updateTenantSettings",
             sample(
                 "/tenants/{subject}/settings",
-                json!({ "stepUp": { "maxAgeSeconds": 600 } }),
+                json!({ "stepUp": { "maxAgeSeconds": 120 } }),
                 &acme,
                 (&ceo, 403),
                 (&owner, 200),

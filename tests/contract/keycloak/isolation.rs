@@ -178,7 +178,12 @@ impl App {
 #[ignore = "needs a Keycloak: cargo xtask test"]
 async fn a_tenant_of_others_is_answered_like_one_that_does_not_exist() {
     let app = App::start().await;
-    let (ours, theirs) = (app.tenant(&["agents", "viewers"]).await, app.tenant(&["agents", "viewers"]).await);
+    let groups = ["agents", "viewers", "approvers"];
+    let (ours, theirs) = (app.tenant(&groups).await, app.tenant(&groups).await);
+    for tenant in [&ours, &theirs] {
+        // Somebody else has to be there to decide.
+        app.target.person(&[&format!("{}/approvers", tenant.path)]).await;
+    }
     let (_, agent) = app.person(&[&format!("{}/agents", ours.path)]).await;
     let (_, viewer) = app.person(&[&format!("{}/viewers", ours.path)]).await;
     let (_, stranger) = app.person(&[&format!("{}/agents", theirs.path)]).await;
