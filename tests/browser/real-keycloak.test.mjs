@@ -149,7 +149,7 @@ story("one signs in on Keycloak's page, decides with a one-time code, and signs 
   assert.equal(await page.locator("#password").count(), 0);
   await page.locator("#otp").fill(oneTimeCode(ceo.key));
   await page.locator("#kc-login").click();
-  await see(page.getByText("Please look at your decision once more"));
+  await see(page.getByText("Please look at it once more"));
   assert.equal(page.url().split("?")[0], approval, "back at the very decision");
   assert.equal(await page.getByLabel("Comment").inputValue(), "Yes, with an apology.");
   await page.getByRole("button", { name: "Approve", exact: true }).click();
