@@ -1,6 +1,7 @@
 //! What signing in to the shell costs afterwards: a page with a session in Redis, and a thousand sign-outs at Keycloak.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,7 +43,7 @@ pub(crate) async fn measure_page(stage: &Stage, report: &mut Report, seconds: u6
     let server = serve(stage, &redis).await?;
     let cookies = sign_in(stage, &redis, SESSIONS).await?;
     let path = format!("/app/t/{}", stage.doubles.keycloak.group_id("/organizations/acme-corp")?);
-    let requests: Vec<Vec<u8>> = cookies.iter().map(|cookie| page(&path, cookie)).collect();
+    let requests: Vec<Vec<u8>> = cookies.iter().map(|cookie| page(server.address, &path, cookie)).collect();
     // What is paid once is paid before.
     let mut connection = Connection::open(server.address).await?;
     for request in &requests {
@@ -93,7 +94,7 @@ pub(crate) async fn measure_logouts(stage: &Stage, report: &mut Report) -> anyho
     let cookies = sign_in(stage, &redis, LOGOUTS).await?;
     let mut connection = Connection::open(server.address).await?;
     for cookie in [&cookies[0], &cookies[LOGOUTS - 1]] {
-        let answer = connection.send(&page("/app/me", cookie)).await?;
+        let answer = connection.send(&page(server.address, "/app/me", cookie)).await?;
         anyhow::ensure!(answer.status == 200, "before the sign-out: {}", answer.status);
     }
     let mut tokens = Vec::with_capacity(LOGOUTS);
@@ -126,7 +127,7 @@ pub(crate) async fn measure_logouts(stage: &Stage, report: &mut Report) -> anyho
     }
     let value = begun.elapsed().as_secs_f64();
     for cookie in &cookies {
-        let answer = connection.send(&page("/app/me", cookie)).await?;
+        let answer = connection.send(&page(server.address, "/app/me", cookie)).await?;
         anyhow::ensure!(answer.status != 200, "still signed in after the sign-out");
     }
     report.add(Row { name: "logout.thousand_s", value, unit: "s", yardstick: None, ratio: None });
@@ -177,8 +178,8 @@ async fn sign_in(stage: &Stage, redis: &RedisServer, count: usize) -> anyhow::Re
     Ok(cookies)
 }
 
-fn page(path: &str, cookie: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/html\r\nCookie: {cookie}\r\n\r\n")
+fn page(address: SocketAddr, path: &str, cookie: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: text/html\r\nCookie: {cookie}\r\n\r\n")
         .into_bytes()
 }
 
