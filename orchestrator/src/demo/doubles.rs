@@ -13,7 +13,7 @@ use super::{DataDir, PEOPLE, Secrets};
 use crate::{clock::SharedClock, config::Config, http::server, ids::SharedIds, lifecycle::Lifecycle};
 
 /// The realm that a real Keycloak would import.
-const REALM: &str = include_str!("../../../keycloak/realm-chancery.json");
+pub const REALM: &str = include_str!("../../../keycloak/realm-chancery.json");
 /// The address that the realm file is written for.
 const REALM_PORT: &str = ":8080/";
 const SERVER_NAME: &str = "chancery.localhost";
@@ -147,10 +147,24 @@ impl Doubles {
         clock: &SharedClock,
         ids: &SharedIds,
     ) -> anyhow::Result<Self> {
+        Self::open_with_realm(REALM, data_dir, addresses, clock, ids)
+    }
+
+    /// The same with another realm than [`REALM`].
+    ///
+    /// # Errors
+    /// Where a state can't be read or written, or `realm` is no realm.
+    pub fn open_with_realm(
+        realm: &str,
+        data_dir: &DataDir,
+        addresses: &Addresses,
+        clock: &SharedClock,
+        ids: &SharedIds,
+    ) -> anyhow::Result<Self> {
         let secrets = data_dir.secrets();
         let url = |address| Url::parse(&addresses.url(address)).context("an address makes no URL");
         let keycloak = FakeKeycloak::open(keycloak::Options {
-            realm_file_json: REALM.replace(REALM_PORT, &format!(":{}/", addresses.chancery.port())),
+            realm_file_json: realm.replace(REALM_PORT, &format!(":{}/", addresses.chancery.port())),
             public_url: url(addresses.keycloak)?,
             state_path: data_dir.double("keycloak"),
             clock: Arc::clone(clock),

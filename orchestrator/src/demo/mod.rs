@@ -20,7 +20,7 @@ use anyhow::Context as _;
 
 pub use data_dir::{DataDir, Secrets};
 pub use database::{Logins, provision};
-pub use doubles::{Addresses, Doubles, Listeners};
+pub use doubles::{Addresses, Doubles, Listeners, REALM};
 pub use people::{PEOPLE, Person};
 pub use seed::seed;
 

@@ -7,6 +7,7 @@
 mod approvals;
 mod client;
 mod main_job;
+mod people;
 mod pgbench;
 mod report;
 mod server;

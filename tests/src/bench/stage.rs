@@ -21,7 +21,10 @@ use secrecy::ExposeSecret as _;
 use sqlx::{Connection as _, PgConnection};
 use tokio::process::{Child, Command};
 
-use crate::client::{Connection, request};
+use crate::{
+    client::{Connection, request},
+    people,
+};
 
 pub(crate) struct Stage {
     postgres: LocalPostgres,
@@ -55,7 +58,8 @@ impl Stage {
         // Free now, and the server's in a moment.
         let chancery = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let (addresses, listeners) = Listeners::ephemeral(chancery).await?;
-        let doubles = Doubles::open(&data_dir, &addresses, &clock, &ids)?;
+        let realm = people::realm(demo::REALM)?;
+        let doubles = Doubles::open_with_realm(&realm, &data_dir, &addresses, &clock, &ids)?;
         let lifecycle = Lifecycle::new();
         doubles.serve(listeners, &lifecycle);
         Ok(Self { postgres, folder, data_dir, addresses, lifecycle, doubles, logins })
@@ -70,7 +74,12 @@ impl Stage {
 
     /// The superuser, for setting up rows.
     pub async fn superuser(&self) -> anyhow::Result<PgConnection> {
-        Ok(PgConnection::connect(&self.postgres.connection_options().socket_url("bench")).await?)
+        Ok(PgConnection::connect(&self.superuser_url()).await?)
+    }
+
+    /// The superuser's login to the benchmarks' database.
+    pub fn superuser_url(&self) -> String {
+        self.postgres.connection_options().socket_url("bench")
     }
 
     /// Where the server listens, if it runs.

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use crate::{
-    approvals::people,
     client::{Connection, request},
+    people::introduce,
     report::{Report, Row, say},
     stage::Stage,
 };
@@ -11,16 +11,16 @@ const STREAMS: u64 = 10_000;
 
 /// What an open event stream costs the server.
 pub(crate) async fn measure(stage: &Stage, report: &mut Report) -> anyhow::Result<()> {
-    let people = people(stage, 100).await?;
     let server = stage.serve().await?;
+    let tenants = introduce(stage, &server).await?;
     // What is paid once is paid before.
-    for person in &people {
+    for tenant in &tenants {
         let mut connection = Connection::open(server.address).await?;
         connection
             .open_stream(&request(
                 "GET",
-                &format!("/api/v1/events?tenantId={}", person.tenant),
-                &person.requester,
+                &format!("/api/v1/events?tenantId={}", tenant.id),
+                &tenant.token,
                 "",
                 "",
             ))
@@ -30,13 +30,13 @@ pub(crate) async fn measure(stage: &Stage, report: &mut Report) -> anyhow::Resul
     let before = server.resident_kib()?;
     let mut streams = Vec::new();
     for index in 0..STREAMS {
-        let person = &people[usize::try_from(index)? % people.len()];
+        let tenant = &tenants[usize::try_from(index)? % tenants.len()];
         let mut connection = Connection::open(server.address).await?;
         connection
             .open_stream(&request(
                 "GET",
-                &format!("/api/v1/events?tenantId={}", person.tenant),
-                &person.requester,
+                &format!("/api/v1/events?tenantId={}", tenant.id),
+                &tenant.token,
                 "",
                 "",
             ))
