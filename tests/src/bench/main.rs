@@ -61,6 +61,9 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(arguments: &Arguments, stage: &Stage, report: &mut Report) -> anyhow::Result<()> {
+    if arguments.wants(&["machine.insert_rate"]) {
+        pgbench::measure_insert_rate(stage, report, arguments.seconds).await?;
+    }
     if arguments.wants(&["serve.start_ms", "serve.rss_mib"]) {
         server::measure(stage, report).await?;
     }
