@@ -1,5 +1,7 @@
 //! Typed settings: `default.toml`, then a file, then the environment; each section validates itself.
 
+mod redis;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -16,6 +18,8 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use url::Url;
+
+pub use self::redis::RedisConfig;
 
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -229,30 +233,6 @@ impl StepUpConfig {
         }
         if !self.level.is_empty() && !self.levels.contains(&self.level) {
             return Err(invalid("step_up.level", "must be one of step_up.levels, or empty"));
-        }
-        Ok(())
-    }
-}
-
-/// `[redis]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RedisConfig {
-    /// The server; empty for keeping sign-ins in this process.
-    pub url: SecretString,
-    /// What our keys begin with.
-    pub prefix: String,
-}
-
-impl RedisConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        let url = self.url.expose_secret();
-        if !url.is_empty() && !Url::parse(url).is_ok_and(|url| url.scheme() == "redis" && url.has_host()) {
-            return Err(invalid("redis.url", "must be a redis address: redis://user:password@host:6379/0"));
-        }
-        let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_.".contains(char);
-        if self.prefix.is_empty() || !self.prefix.chars().all(is_plain) {
-            return Err(invalid("redis.prefix", "must be letters, digits and -_."));
         }
         Ok(())
     }

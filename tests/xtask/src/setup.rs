@@ -30,10 +30,11 @@ pub(crate) const MAVEN: Need = Need {
     packages: &["maven"],
 };
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 9] = [
     Need { what: "a C compiler", is_there: || has("cc"), packages: &["build-essential"] },
     POSTGRESQL,
     REDIS,
+    Need { what: "OpenSSL", is_there: || has("openssl"), packages: &["openssl"] },
     JAVA,
     MAVEN,
     Need {

@@ -18,7 +18,11 @@ use super::{
     tests::{headers, new, sessions_in},
     watch::Watches,
 };
-use crate::{config::Config, ids::UserId, testing::RedisServer};
+use crate::{
+    config::{Config, RedisConfig},
+    ids::UserId,
+    testing::RedisServer,
+};
 
 const LONG: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(60);
@@ -120,7 +124,10 @@ async fn a_name_is_claimed_once(storage: &dyn SessionStorage) {
 }
 
 fn in_redis(server: &RedisServer, prefix: &str, watches: Watches) -> RedisStorage {
-    at_url(server.url(), prefix, watches)
+    let mut config = Config::defaults().unwrap().redis;
+    server.configure(&mut config);
+    config.prefix = prefix.to_owned();
+    RedisStorage::new(&config, watches).unwrap()
 }
 
 fn at_url(url: String, prefix: &str, watches: Watches) -> RedisStorage {
@@ -143,6 +150,49 @@ async fn redis_does_what_a_storage_does() {
     let other = in_redis(&server, "other", Watches::default());
     assert_eq!(other.read(SessionKey::of(b"1"), None).await.unwrap(), None);
     holds(&other).await;
+}
+
+#[tokio::test]
+async fn redis_does_what_a_storage_does_over_tls() {
+    let server = RedisServer::start_with_tls().await;
+    let watches = Watches::default();
+    let storage = in_redis(&server, "chancery", watches.clone());
+    holds(&storage).await;
+    // The other connection, too.
+    let watch = watches.watch(SessionKey::of(b"1"));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    tokio::spawn(storage.listen(stop));
+    tokio::time::timeout(Duration::from_secs(5), watch.woken()).await.expect("it listens");
+}
+
+#[tokio::test]
+async fn a_redis_that_cannot_be_trusted_or_does_not_trust_us_is_not_used() {
+    let (server, other) = (RedisServer::start_with_tls().await, RedisServer::start_with_tls().await);
+    let refused = async |change: &dyn Fn(&mut RedisConfig)| {
+        let mut config = Config::defaults().unwrap().redis;
+        server.configure(&mut config);
+        change(&mut config);
+        let storage = RedisStorage::new(&config, Watches::default()).unwrap();
+        storage.read(SessionKey::of(b"1"), None).await.unwrap_err();
+    };
+    let mut foreign = Config::defaults().unwrap().redis;
+    other.configure(&mut foreign);
+    // Another authority than the one that vouches for it, the machine's, and another name than its certificate's.
+    refused(&|config| config.ca = foreign.ca.clone()).await;
+    refused(&|config| config.ca = String::new()).await;
+    refused(&|config| config.url = server.url().replace("127.0.0.1", "localhost").into()).await;
+    // No certificate of ours, and one that it doesn't know.
+    refused(&|config| {
+        (config.client_certificate, config.client_key) = (String::new(), String::new().into());
+    })
+    .await;
+    refused(&|config| {
+        (config.client_certificate, config.client_key) =
+            (foreign.client_certificate.clone(), foreign.client_key.clone());
+    })
+    .await;
+    refused(&|config| config.url = server.url().replace("rediss:", "redis:").into()).await;
 }
 
 /// A way to a server on which an answer can be lost: the server does what it was told, and the connection breaks.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use redis::{
-    Client, Cmd, FromRedisValue, RedisError,
+    Client, ClientTlsConfig, Cmd, FromRedisValue, RedisError, TlsCertificates,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use secrecy::ExposeSecret as _;
@@ -97,10 +97,28 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
+/// A way to the server, with TLS where its address says so.
+fn client(config: &RedisConfig) -> Result<Client, RedisError> {
+    let url = config.url.expose_secret();
+    if !config.is_encrypted() {
+        return Client::open(url);
+    }
+    let bytes = |pem: &str| pem.as_bytes().to_vec();
+    let own = ClientTlsConfig {
+        client_cert: bytes(&config.client_certificate),
+        client_key: bytes(config.client_key.expose_secret()),
+    };
+    let certificates = TlsCertificates {
+        client_tls: (!own.client_cert.is_empty()).then_some(own),
+        root_cert: (!config.ca.is_empty()).then(|| bytes(&config.ca)),
+    };
+    Client::build_with_tls(url, certificates)
+}
+
 impl RedisStorage {
     /// A storage that isn't connected yet.
     pub fn new(config: &RedisConfig, watches: Watches) -> Result<Self, StorageError> {
-        let client = Client::open(config.url.expose_secret())?;
+        let client = client(config)?;
         let deadlines = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT_DEADLINE))
             .set_response_timeout(Some(ANSWER_DEADLINE))
