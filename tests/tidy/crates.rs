@@ -3,12 +3,13 @@ use std::collections::BTreeSet;
 use crate::{root, shown};
 
 /// The crates of ours that a crate may depend on.
-const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
     ("connectors/core", &[]),
     ("connectors/keycloak", &["connector-core"]),
     ("connectors/chatwoot", &["connector-core"]),
     ("connectors/matrix", &["connector-core"]),
     ("connectors/jitsi", &["connector-core"]),
+    ("connectors/webhooks", &["connector-core"]),
     ("shell-ui", &[]),
     ("local-postgres", &[]),
     (
@@ -19,6 +20,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
             "connector-chatwoot",
             "connector-matrix",
             "connector-jitsi",
+            "connector-webhooks",
             "shell-ui",
             "local-postgres",
         ],
@@ -32,6 +34,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
             "connector-chatwoot",
             "connector-matrix",
             "connector-jitsi",
+            "connector-webhooks",
             "shell-ui",
             "local-postgres",
         ],
@@ -45,19 +48,21 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
             "connector-chatwoot",
             "connector-matrix",
             "connector-jitsi",
+            "connector-webhooks",
             "local-postgres",
         ],
     ),
     ("tests/xtask", &["local-postgres"]),
 ];
 
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "chancery",
     "connector-core",
     "connector-keycloak",
     "connector-chatwoot",
     "connector-matrix",
     "connector-jitsi",
+    "connector-webhooks",
     "shell-ui",
     "local-postgres",
 ];
