@@ -7,6 +7,7 @@
 //! - [`ConnectorError`]: errors that say what the caller can do about them;
 //! - [`Clock`] and [`IdGenerator`]: time, ids and randomness come in from outside, so that tests are exact;
 //! - [`TraceContext`]: the trace that a call belongs to;
+//! - `egress` (feature `egress`): calls to addresses that somebody else chose;
 //! - `fake` (feature `fake`): what the doubles of the tools share.
 
 mod clock;
@@ -15,6 +16,8 @@ mod http;
 mod ids;
 pub mod trace;
 
+#[cfg(feature = "egress")]
+pub mod egress;
 #[cfg(feature = "fake")]
 pub mod fake;
 
