@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     app::AppState,
-    auth::{Caller, Permission, Resource, can, step_up::Proof},
+    auth::{Caller, Permission, Resource, can},
     http::{
         Problem, ProblemResult,
         etag::{IfMatch, created, tagged},
@@ -293,7 +293,7 @@ async fn update(
         )]));
     }
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
-    let proof = Proof { proven: caller.authentication(), rules: &state.config.step_up };
+    let proof = caller.proof(&state.config.step_up);
     let (comment, consultation) = (value.comment, value.consultation);
     let decided = match value.status {
         NewStatus::Approved => {

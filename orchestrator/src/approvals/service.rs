@@ -127,8 +127,8 @@ pub async fn decide(
     let before = load_for_update(tx, &principal.tenants_with(Permission::ApprovalRead), id).await?;
     let resource = Resource { requested_by: Some(before.requested_by), ..Resource::of(before.tenant_id) };
     decision_error(can(&principal, Permission::ApprovalDecide, &resource))?;
-    // Nobody is sent to prove who they are for what can't be decided any more.
-    if before.status == ApprovalStatus::Pending {
+    // Nobody is sent to prove who they are for what can't be decided any more, or where the realm has no level to ask for.
+    if before.status == ApprovalStatus::Pending && !proof.rules.level.is_empty() {
         let settings = tenants::settings(tx, before.tenant_id).await?;
         if let Some(required) = required_level(proof.rules, &settings, &before)
             && !required.is_met(&proof.rules.levels, proof.proven, tx.now())
@@ -137,7 +137,7 @@ pub async fn decide(
         }
     }
     let outcome = Outcome::Decided { by: principal.id, verdict, comment: checked(comment)? };
-    let after = change(tx, &before, &outcome, if_match).await?;
+    let after = change(tx, &before, &outcome, if_match, Some(&proof.recorded())).await?;
     if verdict == Verdict::Approve && consultation.unwrap_or(before.consultation_requested) {
         consultations::arrange_for_approval(tx, &after, principal.id).await?;
     }
@@ -160,7 +160,8 @@ pub async fn cancel(
     let before = load_for_update(tx, &principal.tenants_with(Permission::ApprovalRead), id).await?;
     let resource = Resource { requested_by: Some(before.requested_by), ..Resource::of(before.tenant_id) };
     decision_error(can(&principal, Permission::ApprovalCancel, &resource))?;
-    let after = change(tx, &before, &Outcome::Cancelled { comment: checked(comment)? }, if_match).await?;
+    let after =
+        change(tx, &before, &Outcome::Cancelled { comment: checked(comment)? }, if_match, None).await?;
     jobs::enqueue_for_outcome(tx, &after).await?;
     realtime::append(tx, EventType::ApprovalCancelled, Permission::ApprovalRead, after.id.0).await?;
     Ok(after)
@@ -180,7 +181,7 @@ pub(super) async fn expire(
     if before.after(&Outcome::Expired, tx.now()).is_err() {
         return Ok(false);
     }
-    let after = change(tx, &before, &Outcome::Expired, &IfMatch::Any).await?;
+    let after = change(tx, &before, &Outcome::Expired, &IfMatch::Any, None).await?;
     jobs::enqueue_for_outcome(tx, &after).await?;
     realtime::append(tx, EventType::ApprovalExpired, Permission::ApprovalRead, after.id.0).await?;
     Ok(true)
@@ -213,6 +214,7 @@ async fn change(
     before: &Approval,
     outcome: &Outcome,
     if_match: &IfMatch,
+    metadata: Option<&serde_json::Value>,
 ) -> Result<Approval, ApprovalError> {
     let after = before.after(outcome, tx.now()).map_err(|error| match error {
         TransitionError::AlreadyDecided | TransitionError::NotYet => ApprovalError::AlreadyDecided,
@@ -238,7 +240,7 @@ async fn change(
         new_values: Some(json!({
             "status": after.status, "version": after.version, "approvedBy": after.approved_by, "comment": after.comment,
         })),
-        metadata: None,
+        metadata,
     };
     audit::record(tx, change).await?;
     jobs::cancel_expiry(tx, &after).await?;

@@ -3,7 +3,7 @@ use chrono::TimeDelta;
 use super::model::Approval;
 use crate::{auth::step_up::Requirement, config::StepUpConfig, tenants::TenantSettings};
 
-/// What a decision on an approval asks for, as its tenant has decided; nothing where the realm has no level for it.
+/// What a decision on an approval asks for, as its tenant has decided, where the realm has a level to ask for.
 pub(super) fn required_level(
     rules: &StepUpConfig,
     settings: &TenantSettings,
@@ -11,5 +11,5 @@ pub(super) fn required_level(
 ) -> Option<Requirement> {
     let max_age = settings.step_up.max_age(approval.priority)?;
     let max_age_seconds = TimeDelta::from_std(max_age).unwrap_or_default().num_seconds();
-    (!rules.level.is_empty()).then(|| Requirement { level: rules.level.clone(), max_age_seconds })
+    Some(Requirement { level: rules.level.clone(), max_age_seconds })
 }

@@ -11,10 +11,11 @@ use super::{
     policy::{Decision, Permission},
     principal::{Principal, PrincipalError},
     refusals::Refusals,
-    step_up::Authentication,
+    step_up::{Authentication, Means, Proof},
 };
 use crate::{
     app::AppState,
+    config::StepUpConfig,
     http::{Problem, middleware::Charge},
     ids::TenantId,
 };
@@ -43,9 +44,10 @@ impl Caller {
         Self { principal, expires_at: None, authentication, refusals: None }
     }
 
-    /// How and when they proved who they are.
-    pub fn authentication(&self) -> &Authentication {
-        &self.authentication
+    /// How and when they proved who they are, and what counts.
+    pub fn proof<'a>(&'a self, rules: &'a StepUpConfig) -> Proof<'a> {
+        let means = if self.expires_at.is_some() { Means::Bearer } else { Means::Session };
+        Proof { means, proven: &self.authentication, rules }
     }
 
     /// The principal, for a transaction.

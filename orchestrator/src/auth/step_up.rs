@@ -62,13 +62,41 @@ impl Requirement {
     }
 }
 
+/// What a request shows to prove who sends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// The cookie of a session of the shell.
+    Session,
+    /// An access token (RFC 6750).
+    Bearer,
+}
+
+impl Means {
+    /// As the trail says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Bearer => "bearer",
+        }
+    }
+}
+
 /// What somebody has proven, and what counts.
 #[derive(Debug, Clone, Copy)]
 pub struct Proof<'a> {
+    /// By what.
+    pub means: Means,
     /// What was proven.
     pub proven: &'a Authentication,
     /// What counts.
     pub rules: &'a StepUpConfig,
+}
+
+impl Proof<'_> {
+    /// What the trail says of it: by what they proved who they are, at which level (`acr`), and when (`auth_time`).
+    pub fn recorded(&self) -> serde_json::Value {
+        serde_json::json!({ "means": self.means.as_str(), "acr": self.proven.level, "authTime": self.proven.at })
+    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::{
         MAX_TITLE, NewApproval, Priority, Verdict,
     },
     audit::{self, AuditFilter},
-    auth::{Decision, Permission, Resource, can, routes, session::Draft, step_up::Proof},
+    auth::{Decision, Permission, Resource, can, routes, session::Draft},
     consultations::{self, Consultation, ConsultationStatus},
     conversations,
     db::TenantTx,
@@ -427,7 +427,7 @@ pub(super) async fn decide(
     find(&place, &mut tx, id).await?;
     // The checkbox says it either way; a rejection makes no consultation.
     let consultation = (verdict == Verdict::Approve).then_some(form.consultation);
-    let proof = Proof { proven: place.visitor.authentication(), rules: &state.config.step_up };
+    let proof = place.visitor.proof(&state.config.step_up);
     match approvals::decide(&mut tx, id, verdict, Some(comment), consultation, &if_match, proof).await {
         Ok(approval) => {
             tx.commit().await?;

@@ -215,7 +215,7 @@ fn shown(
         at: ui.time(entry.created_at, now),
         day: ui.day(entry.created_at, now),
         changes: changes(ui, entry.old_values.as_ref(), entry.new_values.as_ref(), names),
-        metadata: metadata(&entry.metadata),
+        metadata: metadata(ui, &entry.metadata, now),
         action: entry.action,
     }
 }
@@ -268,9 +268,18 @@ fn readable(ui: &Ui, value: &Value, names: &HashMap<UserId, String>) -> String {
     }
 }
 
-fn metadata(metadata: &Value) -> Vec<Fact> {
-    let members = metadata.as_object().into_iter().flatten();
-    members.map(|(name, value)| Fact { name: name.clone(), value: in_words(value) }).collect()
+/// What else an entry says, by the names that people know; what is nothing says nothing.
+fn metadata(ui: &Ui, metadata: &Value, now: DateTime<Utc>) -> Vec<Fact> {
+    let members = metadata.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let value = |name: &str, value: &Value| match (name, value.as_str()) {
+        ("means", Some("session")) => ui.t("audit-means-session"),
+        ("means", Some("bearer")) => ui.t("audit-means-bearer"),
+        ("authTime", Some(at)) => {
+            at.parse().map_or_else(|_| at.to_owned(), |at: DateTime<Utc>| ui.time(at, now).full)
+        }
+        _ => in_words(value),
+    };
+    members.map(|(name, said)| Fact { name: ui.audit_field(name), value: value(name, said) }).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     app::AppState,
     approvals::Priority,
-    auth::{Permission, routes, session::Draft, step_up::Proof},
+    auth::{Permission, routes, session::Draft},
     http::{etag::IfMatch, extract::ApiQuery},
     tenants::{self, ChangeSettings, ChangeStepUp, CurrentSettings, SettingsError, SettingsFault, StepUp},
 };
@@ -122,7 +122,7 @@ pub(super) async fn save(
         }),
     };
     let mut tx = place.begin(&state).await?;
-    let proof = Proof { proven: place.visitor.authentication(), rules: &state.config.step_up };
+    let proof = place.visitor.proof(&state.config.step_up);
     match tenants::change_settings(&mut tx, place.tenant.id, &change, &if_match, proof).await {
         Ok(_) => {
             tx.commit().await?;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     app::AppState,
-    auth::{Caller, Role, TenantKind, step_up::Proof},
+    auth::{Caller, Role, TenantKind},
     http::{
         Problem, ProblemResult,
         etag::{IfMatch, tagged},
@@ -146,7 +146,7 @@ async fn update_settings(
     let tenant = caller.named_tenant(&id)?;
     let if_match = IfMatch::from_headers(&headers)?;
     let mut tx = state.database.tenant_tx(caller.principal()).await?;
-    let proof = Proof { proven: caller.authentication(), rules: &state.config.step_up };
+    let proof = caller.proof(&state.config.step_up);
     let changed = service::change_settings(&mut tx, tenant, &value, &if_match, proof).await;
     let settings = changed.map_err(problem)?;
     tx.commit().await?;

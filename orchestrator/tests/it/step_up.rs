@@ -4,7 +4,7 @@ use chancery::testing::{ACME, Browser, TestApp};
 use connector_keycloak::fake::Signature;
 use serde_json::{Value, json};
 
-use crate::harness::{approval, id, pass, path};
+use crate::harness::{approval, id, items, pass, path};
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -182,5 +182,59 @@ async fn the_settings_may_ask_for_nothing() {
     let urgent = urgent(&app).await;
     pass(&app, DAY / 24);
     app.ceo().patch(&path("/approvals", &urgent), &json!({ "status": "rejected" })).await.expect(200);
+    app.run_jobs().await;
+}
+
+#[tokio::test]
+async fn where_no_level_is_configured_no_settings_are_asked() {
+    let app = TestApp::start_with(|config| config.step_up.level.clear()).await;
+    let urgent = urgent(&app).await;
+    app.ceo().get("/me").await.expect(200);
+    // Whoever reads them waits for this one, in vain.
+    let mut owner = app.superuser().begin().await.unwrap();
+    sqlx::query("LOCK TABLE tenant_settings IN ACCESS EXCLUSIVE MODE").execute(&mut *owner).await.unwrap();
+    app.ceo().patch(&path("/approvals", &urgent), &json!({ "status": "rejected" })).await.expect(200);
+    owner.rollback().await.unwrap();
+    app.run_jobs().await;
+}
+
+#[tokio::test]
+async fn the_trail_says_how_a_decision_was_proven() {
+    let app = TestApp::start().await;
+    let (first, second) = (urgent(&app).await, urgent(&app).await);
+    let proven = app.now();
+    pass(&app, 30);
+    let claims = json!({ "acr": "2", "auth_time": proven.timestamp() });
+    let ceo = app.nobody().with_token(app.mint("acme-ceo", &claims, Signature::Valid));
+    ceo.patch(&path("/approvals", &first), &json!({ "status": "approved" })).await.expect(200);
+
+    let (browser, page) = (app.browser(), page(&app, &second));
+    browser.sign_in("acme-ceo").await;
+    let left = decide(&browser, &page, "").await;
+    let back = browser.at_keycloak(left.header("location"), "acme-ceo").await;
+    let arrived = browser.get(&back).await;
+    browser.get(arrived.header("location")).await;
+    let confirmed = app.now();
+    pass(&app, 60);
+    assert!(decide(&browser, &page, "").await.header("location").ends_with("?flash=approved"));
+
+    let said = async |approval: &Value| {
+        let of_it = format!("/audit/resource/approval/{}", id(approval));
+        let decided =
+            items(&app.ceo(), &of_it).await.into_iter().find(|entry| entry["action"] == "approval.approved");
+        let metadata = &decided.unwrap()["metadata"];
+        let at: chrono::DateTime<chrono::Utc> = metadata["authTime"].as_str().unwrap().parse().unwrap();
+        (metadata["means"].clone(), metadata["acr"].clone(), at.timestamp())
+    };
+    assert_eq!(said(&first).await, (json!("bearer"), json!("2"), proven.timestamp()));
+    assert_eq!(said(&second).await, (json!("session"), json!("2"), confirmed.timestamp()));
+
+    let trail = browser.get(&format!("/app/t/{}/audit?action=approval.approved", app.tenant(ACME))).await;
+    let html = String::from_utf8_lossy(&trail.body).into_owned();
+    for said in
+        ["Level of authentication</dt><dd dir=\"auto\">2<", "a session of this shell", "an access token"]
+    {
+        assert!(html.contains(said), "{said}: {html}");
+    }
     app.run_jobs().await;
 }

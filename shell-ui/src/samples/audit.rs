@@ -27,10 +27,9 @@ impl Samples {
                     new: new.map(Into::into),
                 })
                 .collect(),
-            metadata: vec![Fact {
-                name: "Request".into(),
-                value: "01981f3c-55aa-7000-8000-00000000beef".into(),
-            }],
+            metadata: [("means", self.ui.t("audit-means-session")), ("acr", "2".to_owned())]
+                .map(|(name, value)| Fact { name: self.ui.audit_field(name), value })
+                .into(),
         };
         AuditPage {
             chrome: self.chrome("audit"),
