@@ -5,7 +5,7 @@ use axum::{
     http::request::Parts,
     response::{IntoResponse as _, Redirect, Response},
 };
-use shell_ui::{Chrome, Flash, Live, TenantLink, Ui};
+use shell_ui::{Chrome, Flash, Live, TenantLink};
 
 use super::modules;
 use crate::{
@@ -146,16 +146,16 @@ pub(super) fn frame(
 fn tenant_link(state: &AppState, principal: &Principal, tenant: &TenantRef, module: &str) -> TenantLink {
     TenantLink {
         id: tenant.id.to_string(),
-        name: tenant_name(&state.ui, tenant),
+        name: tenant_name(principal, tenant),
         kind: kind(tenant.kind),
         href: modules::shell_href(state, principal, tenant, module).unwrap_or_else(|| base(tenant.id)),
     }
 }
 
-/// What a tenant is called: one's own has no name but ours.
-pub(super) fn tenant_name(ui: &Ui, tenant: &TenantRef) -> String {
+/// What a tenant is called: one's own, as oneself, since its kind is said beside it.
+pub(super) fn tenant_name(principal: &Principal, tenant: &TenantRef) -> String {
     match tenant.kind {
-        TenantKind::Individual => ui.tenant_kind(shell_ui::TenantKind::Personal),
+        TenantKind::Individual => principal.name.clone(),
         TenantKind::Team | TenantKind::Organization => tenant.name.clone(),
     }
 }

@@ -15,7 +15,7 @@ pub(super) async fn show(State(state): State<AppState>, visitor: Visitor) -> Pag
     let place = Place { visitor, tenant };
     let mut tx = place.begin(&state).await?;
     let chrome = place.chrome(&state, &mut tx, "", None).await?;
-    let memberships = place.visitor.grants.iter().map(|grant| membership(&state.ui, grant)).collect();
+    let memberships = place.visitor.grants.iter().map(|grant| membership(&place.visitor, grant)).collect();
     let shown = ProfilePage {
         chrome,
         user_name: place.visitor.username.clone(),

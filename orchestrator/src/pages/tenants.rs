@@ -1,9 +1,6 @@
 use axum::{extract::State, http::StatusCode};
 use serde::Deserialize;
-use shell_ui::{
-    Ui,
-    pages::{Membership, TenantsPage},
-};
+use shell_ui::pages::{Membership, TenantsPage};
 
 use super::{
     PageResult,
@@ -12,7 +9,7 @@ use super::{
 };
 use crate::{
     app::AppState,
-    auth::{Grant, TenantKind, Visitor},
+    auth::{Grant, Principal, TenantKind, Visitor},
     http::{Problem, extract::ApiQuery},
 };
 
@@ -33,7 +30,7 @@ pub(super) async fn list(
     let mut tx = place.begin(&state).await?;
     let chrome = place.chrome(&state, &mut tx, "", None).await?;
     let grants = &place.visitor.grants;
-    let memberships = grants.iter().map(|grant| membership(&state.ui, grant));
+    let memberships = grants.iter().map(|grant| membership(&place.visitor, grant));
     let found = memberships.filter(|membership| is_like(membership, &query.q)).collect();
     let shown = TenantsPage {
         chrome,
@@ -51,10 +48,10 @@ fn is_like(membership: &Membership, search: &str) -> bool {
 }
 
 /// A tenant with the visitor's roles in it.
-pub(super) fn membership(ui: &Ui, grant: &Grant) -> Membership {
+pub(super) fn membership(principal: &Principal, grant: &Grant) -> Membership {
     let is_own = grant.tenant.kind == TenantKind::Individual;
     Membership {
-        name: tenant_name(ui, &grant.tenant),
+        name: tenant_name(principal, &grant.tenant),
         kind: kind(grant.tenant.kind),
         path: if is_own { String::new() } else { grant.tenant.path.clone() },
         roles: grant.roles.iter().map(|role| role.as_str().to_owned()).collect(),

@@ -149,7 +149,7 @@ impl Samples {
             profile_href: "profile.html".into(),
             tenant: tenant(ACME, "Acme Corp", TenantKind::Organization),
             tenants: vec![
-                tenant(OWN, "Personal", TenantKind::Personal),
+                tenant(OWN, "Clara Osei", TenantKind::Personal),
                 tenant(ENGINEERING, "Engineering", TenantKind::Team),
                 tenant(ACME, "Acme Corp", TenantKind::Organization),
             ],
