@@ -469,6 +469,10 @@ pub struct SessionRow {
     pub started: Time,
     /// When it was last used.
     pub used: Time,
+    /// The address from which it began, where it is known.
+    pub opened_from: Option<String>,
+    /// The address from which it was last used.
+    pub used_from: Option<String>,
     /// Whether it is the one that looks.
     pub is_this: bool,
 }

@@ -28,7 +28,7 @@ use crate::{
     http::{
         Problem,
         extract::ApiQuery,
-        middleware::{Charge, charge_address, requested_host},
+        middleware::{Charge, ClientAddress, charge_address, requested_host},
         problem::ErrorChain,
     },
     pages,
@@ -150,6 +150,7 @@ struct CallbackQuery {
 
 async fn callback(
     State(state): State<AppState>,
+    address: ClientAddress,
     headers: HeaderMap,
     jar: CookieJar,
     ApiQuery(query): ApiQuery<CallbackQuery>,
@@ -183,7 +184,7 @@ async fn callback(
             return Err(pages::sign_in_failed(&state, pages::SignInFailure::Unavailable));
         }
     }
-    let cookie = match begin(&state, &headers, signed_in, login.step_up.is_some()).await {
+    let cookie = match begin(&state, &headers, address, signed_in, login.step_up.is_some()).await {
         Ok(Some(cookie)) => cookie,
         Ok(None) => {
             return Err((jar, pages::sign_in_failed(&state, pages::SignInFailure::Refused)).into_response());
@@ -202,6 +203,7 @@ async fn callback(
 async fn begin(
     state: &AppState,
     headers: &HeaderMap,
+    ClientAddress(opened_from): ClientAddress,
     signed_in: SignedIn,
     is_step_up: bool,
 ) -> Result<Option<Cookie<'static>>, StorageError> {
@@ -224,6 +226,7 @@ async fn begin(
         authentication: signed_in.authentication,
         draft,
         browser: session::browser(headers),
+        opened_from,
     };
     state.sessions.begin(new).await
 }

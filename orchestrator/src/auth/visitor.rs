@@ -14,7 +14,11 @@ use super::{
 use crate::{
     app::AppState,
     auth::Caller,
-    http::{Problem, middleware::Charge, problem::ErrorChain},
+    http::{
+        Problem,
+        middleware::{Charge, ClientAddress},
+        problem::ErrorChain,
+    },
     ids::UserId,
     realtime::Access,
 };
@@ -65,6 +69,10 @@ impl FromRequestParts<AppState> for Visitor {
         let proven = if by_script { Ok(Some(session)) } else { refresh::proven(state, key, session).await };
         let proven = proven.map_err(|error| Problem::from(error).into_response())?;
         let Some(session) = proven else { return Err(to_sign_in()) };
+        if !by_script {
+            let ClientAddress(address) = ClientAddress::of(parts, state);
+            state.sessions.remember_address(key, &session, address).await;
+        }
         match state.directory.principal(session.user).await {
             Ok(principal) => {
                 Ok(Self { caller: Caller::new(principal, session.authentication.clone()), key, session })

@@ -37,6 +37,8 @@ pub(super) async fn list(
         .map(|(key, session)| SessionRow {
             handle: key.handle(),
             browser: session.browser,
+            opened_from: session.opened_from.map(|address| address.to_string()),
+            used_from: session.used_from.map(|address| address.to_string()),
             started: state.ui.time(session.created_at, now),
             used: state.ui.time(session.used_at, now),
             is_this: key == place.visitor.key,

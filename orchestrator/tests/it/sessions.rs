@@ -461,3 +461,42 @@ async fn one_sees_and_ends_ones_own_sign_ins() {
         app.agent().get(&format!("/audit?tenantId={of_stranger}&action=session.revoked")).await.expect(200);
     assert_eq!(trail["items"], json!([]));
 }
+
+#[tokio::test]
+async fn one_sees_from_where_a_sign_in_was_opened_and_used_and_nobody_reads_it_in_redis() {
+    let server = RedisServer::start().await;
+    let url = server.url();
+    let app = TestApp::start_with(move |config| {
+        config.redis.url = url.into();
+        config.http.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    })
+    .await;
+    let browser = signed_in(&app, "acme-ceo").await;
+    let from = |address: &str, path: &str| {
+        let request = browser.request(axum::http::Method::GET, path).header("x-forwarded-for", address);
+        browser.send(request)
+    };
+    // What a script of a page fetches by itself is nobody's use.
+    let by_script = browser
+        .request(axum::http::Method::GET, "/app/me")
+        .header("x-forwarded-for", "198.51.100.77")
+        .header("sec-fetch-dest", "empty");
+    assert_eq!(browser.send(by_script).await.status, 200);
+    assert_eq!(from("203.0.113.9, 198.51.100.20", "/app/me").await.status, 200);
+    let page = from("198.51.100.20", "/app/me/sessions").await;
+    let html = String::from_utf8_lossy(&page.body).into_owned();
+    assert!(
+        html.contains("from <bdi>127.0.0.1</bdi>") && html.contains("from <bdi>198.51.100.20</bdi>"),
+        "{html}"
+    );
+    assert!(!html.contains("198.51.100.77") && !html.contains("203.0.113.9"));
+
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    let address = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains("198.51.100.20");
+    assert!(keys.iter().all(|key| !address(key.as_bytes())), "{keys:?}");
+    let session = keys.iter().find(|key| key.starts_with("chancery:session:")).unwrap();
+    let kept: Vec<Vec<u8>> = redis::cmd("HVALS").arg(session).query_async(&mut connection).await.unwrap();
+    assert!(kept.len() == 3 && kept.iter().all(|value| !address(value)));
+}

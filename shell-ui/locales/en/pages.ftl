@@ -338,6 +338,7 @@ sessions-heading = Your sign-ins
 sessions-unknown-browser = A browser that we don’t know
 sessions-started = Signed in
 sessions-used = Last used
+sessions-from = from
 sessions-this = This one
 sessions-end = Sign out there
 sessions-end-others = Sign out everywhere else

@@ -45,19 +45,21 @@ impl Samples {
     }
 
     pub(super) fn sessions(&self) -> SessionsPage {
-        let session = |handle: &str, browser: &str, started, used, is_this| SessionRow {
+        let session = |handle: &str, browser: &str, started, used, address: Option<&str>| SessionRow {
             handle: handle.into(),
             browser: browser.into(),
             started: self.ago(started),
             used: self.ago(used),
-            is_this,
+            opened_from: address.map(|_| "2001:db8:85a3:8d3:1319:8a2e:370:7348".into()),
+            used_from: address.map(Into::into),
+            is_this: handle == "00",
         };
         SessionsPage {
             chrome: self.chrome(""),
             sessions: vec![
-                session("00", "Firefox on Linux", 180, 0, true),
-                session("01", "Safari on iPhone", 400, 12, false),
-                session("02", "", 25, 25, false),
+                session("00", "Firefox on Linux", 180, 0, Some("203.0.113.9")),
+                session("01", "Safari on iPhone", 400, 12, Some("198.51.100.20")),
+                session("02", "", 25, 25, None),
             ],
         }
     }
@@ -178,7 +180,7 @@ impl Samples {
 fn memberships() -> Vec<Membership> {
     vec![
         Membership {
-            name: "Personal".into(),
+            name: "Clara Osei".into(),
             kind: TenantKind::Personal,
             path: String::new(),
             roles: vec!["owner".into()],

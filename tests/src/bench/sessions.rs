@@ -170,6 +170,7 @@ async fn sign_in(stage: &Stage, redis: &RedisServer, count: usize) -> anyhow::Re
             authentication: Authentication { level: Some("1".to_owned()), at: Some(now) },
             draft: None,
             browser: "Firefox on Linux".to_owned(),
+            opened_from: None,
         };
         let cookie = sessions.begin(new).await?.context("the session is over already")?;
         cookies.push(format!("{}={}", cookie.name(), cookie.value()));

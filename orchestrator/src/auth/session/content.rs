@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use axum::http::{HeaderMap, header};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,10 @@ pub struct Session {
     pub draft: Option<Draft>,
     /// The browser, coarsely: `Firefox on Linux`.
     pub browser: String,
+    /// The address from which the sign-in came, where it is known.
+    pub opened_from: Option<IpAddr>,
+    /// The address from which it was last used.
+    pub used_from: Option<IpAddr>,
     /// When the sign-in was.
     pub created_at: DateTime<Utc>,
     /// When it was last used.
@@ -69,6 +75,8 @@ pub struct NewSession {
     pub draft: Option<Draft>,
     /// The browser, coarsely.
     pub browser: String,
+    /// The address from which the sign-in comes.
+    pub opened_from: Option<IpAddr>,
 }
 
 impl std::fmt::Debug for NewSession {

@@ -17,7 +17,7 @@ mod storage;
 mod tests;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::http::HeaderMap;
 use axum_extra::extract::cookie::Cookie;
@@ -113,6 +113,7 @@ impl Sessions {
             authentication,
             draft,
             browser,
+            opened_from,
         } = new;
         let session = Session {
             user,
@@ -124,6 +125,8 @@ impl Sessions {
             last_tenant: None,
             draft,
             browser,
+            opened_from,
+            used_from: opened_from,
             created_at: now,
             used_at: now,
         };
@@ -218,6 +221,17 @@ impl Sessions {
         if let Err(error) = self.update(key, |session| session.last_tenant = Some(tenant)).await {
             // Nothing depends on it.
             tracing::debug!(%error, "the last tenant could not be remembered");
+        }
+    }
+
+    /// Remembers from where it was last used, where that has changed.
+    pub async fn remember_address(&self, key: SessionKey, session: &Session, address: Option<IpAddr>) {
+        if address.is_none() || session.used_from == address {
+            return;
+        }
+        if let Err(error) = self.update(key, |session| session.used_from = address).await {
+            // Nothing depends on it.
+            tracing::debug!(%error, "the last address could not be remembered");
         }
     }
 

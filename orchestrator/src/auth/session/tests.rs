@@ -25,6 +25,7 @@ pub(super) fn new(user: u128, keycloak_session: &str) -> NewSession {
         authentication: crate::auth::step_up::Authentication::default(),
         draft: None,
         browser: String::new(),
+        opened_from: None,
     }
 }
 

@@ -37,11 +37,31 @@ pub struct Charge {
     said: Option<Said>,
 }
 
+/// Who sent a request: the connection's other end, or what a proxy of ours says of it. None without a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientAddress(pub Option<IpAddr>);
+
+impl ClientAddress {
+    /// Who sent this request.
+    pub fn of(parts: &Parts, state: &AppState) -> Self {
+        let peer = parts.extensions.get::<Peer>();
+        Self(peer.map(|peer| client_address(peer.0, &parts.headers, &state.config.http.trusted_proxies)))
+    }
+}
+
+impl FromRequestParts<AppState> for ClientAddress {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
+        Ok(Self::of(parts, state))
+    }
+}
+
 impl Charge {
     /// Where this request is charged.
     pub fn of(parts: &Parts, state: &AppState) -> Self {
-        let peer = parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
-        let address = client_address(peer, &parts.headers, &state.config.http.trusted_proxies);
+        let ClientAddress(address) = ClientAddress::of(parts, state);
+        let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         Self { network: address.into(), said: parts.extensions.get::<Said>().cloned() }
     }
 
