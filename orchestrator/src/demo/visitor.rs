@@ -3,11 +3,10 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Mutex};
 
 use anyhow::{Context as _, bail, ensure};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use connector_keycloak::fake::client::{self, Filled};
 use reqwest::{Client, Method, Response, header, redirect::Policy};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::{Addresses, Person, STEP_DEADLINE};
@@ -67,15 +66,9 @@ impl Visitor {
         let mut answer = self.client.get(&authorization_url).send().await?.error_for_status()?;
         while !answer.status().is_redirection() {
             let page = answer.text().await?;
-            let attribute = |name: &str| {
-                Some(page.split(&format!("{name}=\"")).nth(1)?.split('"').next()?.replace("&amp;", "&"))
-            };
-            anyhow::ensure!(!page.contains("role=\"alert\""), "Keycloak refused what was entered");
-            let action = attribute("action").context("Keycloak's page has no form")?;
-            let field = match attribute("name=\"otp\" value") {
-                Some(code) => ("otp", code),
-                None => ("username", self.username.to_owned()),
-            };
+            let filled = client::fill_in(&page, self.username);
+            let Filled { action, field } =
+                filled.context("Keycloak's page has no form, or refused what was entered")?;
             answer = self.client.post(action).form(&[field]).send().await?.error_for_status()?;
         }
         location(&answer)
@@ -84,8 +77,7 @@ impl Visitor {
     /// The code flow once more, as a program that may use the shell's client.
     async fn fetch_token(&self, level: Option<&str>) -> anyhow::Result<String> {
         let endpoint = |name: &str| format!("{}/protocol/openid-connect/{name}", self.issuer);
-        let verifier = "a-verifier-of-the-demo-that-has-the-length-that-pkce-asks-for";
-        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
+        let (verifier, challenge) = (client::VERIFIER, client::challenge(client::VERIFIER));
         let redirect_uri = format!("{}/auth/callback", self.origin);
         let (client_id, client_secret) = ("chancery-shell", "demo-only-chancery-shell");
         let mut url = Url::parse(&endpoint("auth"))?;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use axum::http::{Method, header};
+use connector_keycloak::fake::client::{Filled, fill_in};
 use reqwest::RequestBuilder;
 use url::Url;
 
@@ -137,16 +138,8 @@ impl Browser {
         let mut page = self.get(address).await;
         while page.status == 200 {
             let html = String::from_utf8_lossy(&page.body).into_owned();
-            let attribute = |name: &str| {
-                let value = html.split(&format!("{name}=\"")).nth(1)?.split('"').next()?;
-                Some(value.replace("&amp;", "&"))
-            };
-            assert!(!html.contains("role=\"alert\""), "{html}");
-            let action = attribute("action").expect("Keycloak's page has a form");
-            let field = match attribute("name=\"otp\" value") {
-                Some(code) => ("otp", code),
-                None => ("username", username.to_owned()),
-            };
+            let filled = fill_in(&html, username).unwrap_or_else(|| panic!("nothing to fill in: {html}"));
+            let Filled { action, field } = filled;
             page = self.send(self.request(Method::POST, &action).form(&[field])).await;
         }
         assert_eq!(page.status, 302, "{}", String::from_utf8_lossy(&page.body));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use connector_keycloak::fake::client::attribute;
 use reqwest::{Client, Method, StatusCode, header, redirect::Policy};
 use url::Url;
 
@@ -64,8 +65,7 @@ impl Browser {
 
 impl Answer {
     fn form_action(&self) -> Option<String> {
-        let (_, rest) = self.body.split_once("action=\"")?;
-        Some(rest.split_once('"')?.0.replace("&amp;", "&"))
+        attribute(&self.body, "action")
     }
 
     /// Whether the page has a field of this name.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     browser::{Browser, http},
-    target::{Target, decode},
+    target::{Target, read_token},
 };
 
 pub async fn the_realm_says_where_everything_is(target: Target) {
@@ -62,7 +62,7 @@ pub async fn one_key_signs_and_is_the_one_that_tokens_name(target: Target) {
     let person = target.person(&[]).await;
     let tokens = target.sign_in(&mut Browser::default(), &person).await;
     for name in ["id_token", "access_token"] {
-        let (header, _) = decode(tokens[name].as_str().unwrap());
+        let (header, _) = read_token(tokens[name].as_str().unwrap());
         assert_eq!(header, json!({"alg": "RS256", "typ": "JWT", "kid": signing[0]["kid"]}), "{name}");
     }
 }

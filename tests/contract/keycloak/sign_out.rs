@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::{
     browser::{Browser, http},
-    target::{SECRET, SIGNED_OUT, Target, claims, decode, names},
+    target::{SECRET, SIGNED_OUT, Target, claims, names, read_token},
 };
 
 fn session(tokens: &Value) -> Value {
@@ -31,7 +31,7 @@ pub async fn signing_out_leads_back_and_tells_the_client(target: Target) {
 
     let received = target.logout_tokens();
     assert_eq!(received.len(), 1, "once, in the browser's request");
-    let (header, token) = decode(received[0].strip_prefix("logout_token=").unwrap());
+    let (header, token) = read_token(received[0].strip_prefix("logout_token=").unwrap());
     assert_eq!((&header["alg"], &header["typ"]), (&json!("RS256"), &json!("logout+jwt")));
     assert_eq!(names(&token), ["aud", "events", "exp", "iat", "iss", "jti", "sid", "sub", "typ"]);
     for (name, value) in [
@@ -100,7 +100,7 @@ pub async fn an_administrator_ends_sessions_and_the_client_is_told(target: Targe
     let told = |tokens: Vec<String>| -> Vec<Value> {
         tokens
             .iter()
-            .map(|token| decode(token.strip_prefix("logout_token=").unwrap()).1["sid"].clone())
+            .map(|token| read_token(token.strip_prefix("logout_token=").unwrap()).1["sid"].clone())
             .collect()
     };
     assert_eq!(told(target.logout_tokens()), [session(&first)]);

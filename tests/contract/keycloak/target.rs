@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::hmac;
 use axum::{Router, body::Bytes, extract::State, http::StatusCode as Code, routing::post};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use connector_core::{Clock as _, IdGenerator as _, RandomIds, SystemClock};
+pub use connector_keycloak::fake::client::{AUTOMATION, CALLBACK, SYNC, exchange_form, read_token};
 use connector_keycloak::{
     KeycloakAdmin, KeycloakSettings,
-    fake::{FakeKeycloak, Options},
+    fake::{FakeKeycloak, Options, client::authorization_query},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -18,11 +18,7 @@ use uuid::Uuid;
 use super::browser::{Answer, Browser, http};
 
 pub const REALM_FILE: &str = include_str!("../../../keycloak/realm-chancery.json");
-pub const CALLBACK: &str = "http://127.0.0.1:8080/auth/callback";
 pub const SIGNED_OUT: &str = "http://127.0.0.1:8080/auth/signed-out";
-pub const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters.~_";
-pub const SYNC: (&str, &str) = ("chancery-sync", "demo-only-chancery-sync");
-pub const AUTOMATION: (&str, &str) = ("chancery-automation", "demo-only-chancery-automation");
 pub const SECRET: &str = "demo-only-chancery-shell";
 /// Who may change the double's users and groups; with the real server it is the administrator of its first realm.
 const MANAGER: (&str, &str) = ("contract-manager", "demo-only-contract-manager");
@@ -140,22 +136,9 @@ impl Target {
 
     /// Sends the browser to the sign-in page, with some parameters replaced (`None` leaves one out).
     pub async fn authorize(&self, browser: &mut Browser, changes: &[(&str, Option<&str>)]) -> Answer {
-        let challenge = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, VERIFIER.as_bytes()));
-        let mut parameters = vec![
-            ("response_type", "code"),
-            ("client_id", self.client.as_str()),
-            ("redirect_uri", CALLBACK),
-            ("scope", "openid profile email"),
-            ("state", "a state & more"),
-            ("nonce", "a nonce"),
-            ("code_challenge", &challenge),
-            ("code_challenge_method", "S256"),
-        ];
-        for (name, value) in changes {
-            parameters.retain(|(known, _)| known != name);
-            parameters.extend(value.map(|value| (*name, value)));
-        }
-        browser.get(&self.endpoint("auth"), &parameters).await
+        let query = authorization_query(&self.client, changes);
+        let query: Vec<_> = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        browser.get(&self.endpoint("auth"), &query).await
     }
 
     /// Says on the page who one is: by name and password, or by picking the person.
@@ -353,29 +336,13 @@ pub fn unique() -> Uuid {
     RandomIds.uuid_v7(SystemClock.now())
 }
 
-pub fn exchange_form(code: &str) -> [(&str, &str); 4] {
-    [
-        ("grant_type", "authorization_code"),
-        ("code", code),
-        ("redirect_uri", CALLBACK),
-        ("code_verifier", VERIFIER),
-    ]
-}
-
 /// The id at the end of a `Location`.
 pub fn last_id(location: &str) -> Uuid {
     location.rsplit('/').next().unwrap().parse().unwrap()
 }
 
-/// Header and claims of a token, unverified.
-pub fn decode(token: &str) -> (Value, Value) {
-    let mut parts = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap());
-    let mut next = || serde_json::from_slice(&parts.next().unwrap()).unwrap();
-    (next(), next())
-}
-
 pub fn claims(tokens: &Value, name: &str) -> Value {
-    decode(tokens[name].as_str().unwrap()).1
+    read_token(tokens[name].as_str().unwrap()).1
 }
 
 /// The names in an object, sorted.

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::{
     browser::{Browser, http},
-    target::{AUTOMATION, SYNC, Target, claims, decode, names},
+    target::{AUTOMATION, SYNC, Target, claims, names, read_token},
 };
 
 pub async fn the_token_endpoint_says_what_is_wrong(target: Target) {
@@ -177,7 +177,7 @@ pub async fn machines_get_tokens_of_their_own(target: Target) {
             ["access_token", "expires_in", "not-before-policy", "refresh_expires_in", "scope", "token_type"]
         );
         assert_eq!(tokens["refresh_expires_in"], 0);
-        let (_, claims) = decode(tokens["access_token"].as_str().unwrap());
+        let (_, claims) = read_token(tokens["access_token"].as_str().unwrap());
         let mut expected = common.to_vec();
         expected.extend(Some(more).filter(|more| !more.is_empty()));
         expected.sort_unstable();
@@ -188,9 +188,9 @@ pub async fn machines_get_tokens_of_their_own(target: Target) {
         assert_eq!(claims["acr"], "1");
         assert!(claims["jti"].as_str().unwrap().starts_with("trrtcc:"));
     }
-    let (_, claims) = decode(&target.machine(AUTOMATION).await);
+    let (_, claims) = read_token(&target.machine(AUTOMATION).await);
     assert_eq!(claims["groups"], json!(["/organizations/acme-corp/agents"]));
-    let (_, claims) = decode(&target.machine(SYNC).await);
+    let (_, claims) = read_token(&target.machine(SYNC).await);
     let roles = &claims["resource_access"]["realm-management"]["roles"];
     let mut roles: Vec<&str> = roles.as_array().unwrap().iter().map(|role| role.as_str().unwrap()).collect();
     roles.sort_unstable();

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use serde_json::{Map, Value};
@@ -44,17 +45,29 @@ impl FakeKeycloak {
         self.is_unavailable.store(is_unavailable, Ordering::SeqCst);
     }
 
+    /// Takes so long for each answer from here on, as a server does that is far away, and counts requests anew.
+    pub fn set_delay(&self, delay: Duration) {
+        *self.load.delay.write().unwrap_or_else(PoisonError::into_inner) = delay;
+        self.load.most_under_way.store(0, Ordering::SeqCst);
+        self.load.begun.store(0, Ordering::SeqCst);
+    }
+
+    /// The requests since [`FakeKeycloak::set_delay`].
+    pub fn requests(&self) -> usize {
+        self.load.begun.load(Ordering::SeqCst)
+    }
+
+    /// The most requests that were under way at once since [`FakeKeycloak::set_delay`].
+    pub fn most_at_once(&self) -> usize {
+        self.load.most_under_way.load(Ordering::SeqCst)
+    }
+
     /// Puts a user into the group at `path`; being in it already is fine.
     ///
     /// # Errors
     /// See [`FakeError`].
     pub fn add_to_group(&self, username: &str, path: &str) -> Result<(), FakeError> {
-        self.change(&Actor::Test, |directory, journal| {
-            let group = group_id(directory, path)?;
-            let user = directory.user_by_name_mut(username)?.id;
-            changes::join(directory, journal, user, group);
-            Ok(())
-        })
+        self.change_membership_of(username, path, changes::join)
     }
 
     /// Takes a user out of the group at `path`; not being in it is fine.
@@ -62,10 +75,19 @@ impl FakeKeycloak {
     /// # Errors
     /// See [`FakeError`].
     pub fn remove_from_group(&self, username: &str, path: &str) -> Result<(), FakeError> {
+        self.change_membership_of(username, path, changes::leave)
+    }
+
+    fn change_membership_of(
+        &self,
+        username: &str,
+        path: &str,
+        change: impl FnOnce(&mut Directory, &mut changes::Journal, Uuid, Uuid),
+    ) -> Result<(), FakeError> {
         self.change(&Actor::Test, |directory, journal| {
             let group = group_id(directory, path)?;
             let user = directory.user_by_name_mut(username)?.id;
-            changes::leave(directory, journal, user, group);
+            change(directory, journal, user, group);
             Ok(())
         })
     }

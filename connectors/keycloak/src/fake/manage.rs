@@ -17,9 +17,9 @@ use super::{
     FakeError, FakeKeycloak,
     admin::{Checked, find_group, find_user, represent_group},
     broken,
-    changes::{self, Actor},
+    changes::{self, Actor, Journal},
     error,
-    realm::{Credential, UserRecord, otp_secret, password},
+    realm::{Credential, Directory, UserRecord, otp_secret, password},
 };
 use crate::model::Attributes;
 
@@ -66,8 +66,24 @@ fn conflict(message: &str) -> Refusal {
     Refusal(Box::new((StatusCode::CONFLICT, Json(json!({"errorMessage": message}))).into_response()))
 }
 
+fn sibling_exists(name: &str) -> Refusal {
+    conflict(&format!("Sibling group named '{name}' already exists."))
+}
+
 fn no_content() -> Response {
     StatusCode::NO_CONTENT.into_response()
+}
+
+fn no_content_after(result: Result<(), FakeError>) -> Response {
+    result.map_or_else(|error| broken(&error), |()| no_content())
+}
+
+fn user_id(directory: &Directory, id: &str) -> Checked<Uuid> {
+    find_user(directory, id).map(|user| user.id)
+}
+
+fn group_id(directory: &Directory, id: &str) -> Checked<Uuid> {
+    find_group(directory, id).map(|group| group.id)
 }
 
 impl FakeKeycloak {
@@ -76,6 +92,30 @@ impl FakeKeycloak {
         let caller = self.caller(realm, headers)?;
         caller.require(MANAGE_USERS)?;
         Ok(Actor::Account { client: caller.client, user: caller.user })
+    }
+
+    /// Changes what is found under an id, if who asks may: `find` says what it is, or that there is none.
+    fn change_found(
+        &self,
+        (realm, id): (&str, &str),
+        headers: &HeaderMap,
+        find: impl FnOnce(&Directory, &str) -> Checked<Uuid>,
+        change: impl FnOnce(&mut Directory, &mut Journal, Uuid) -> Result<(), FakeError>,
+    ) -> Result<Response, Refusal> {
+        let actor = self.manager(realm, headers)?;
+        self.change(&actor, |directory, journal| -> Result<(), Refusal> {
+            let id = find(directory, id)?;
+            change(directory, journal, id).map_err(|error| match error {
+                FakeError::AlreadyExists(name) => sibling_exists(&name),
+                other => other.into(),
+            })
+        })?;
+        Ok(no_content())
+    }
+
+    /// The user with this id.
+    fn known_user(&self, id: &str) -> Checked<Uuid> {
+        self.state.read(|state| user_id(&state.directory, id))
     }
 
     fn created(&self, kind: &str, id: Uuid) -> [(header::HeaderName, String); 1] {
@@ -153,40 +193,34 @@ async fn update_user(
     headers: HeaderMap,
     Json(body): Json<UserBody>,
 ) -> Response {
-    let update = || -> Result<Response, Refusal> {
-        let actor = double.manager(&realm, &headers)?;
-        double.change(&actor, |directory, journal| -> Result<(), Refusal> {
-            let id = find_user(directory, &id)?.id;
-            let Some(user) = directory.users.iter_mut().find(|user| user.id == id) else { return Ok(()) };
-            let mut representation = json!({});
-            for (name, field, value) in [
-                ("firstName", &mut user.first_name, &body.first_name),
-                ("lastName", &mut user.last_name, &body.last_name),
-                ("email", &mut user.email, &body.email),
-            ] {
-                if let Some(value) = value {
-                    representation[name] = value.clone().into();
-                    *field = Some(value.clone());
-                }
+    done(double.change_found((&realm, &id), &headers, user_id, |directory, journal, id| {
+        let Some(user) = directory.users.iter_mut().find(|user| user.id == id) else { return Ok(()) };
+        let mut representation = json!({});
+        for (name, field, value) in [
+            ("firstName", &mut user.first_name, &body.first_name),
+            ("lastName", &mut user.last_name, &body.last_name),
+            ("email", &mut user.email, &body.email),
+        ] {
+            if let Some(value) = value {
+                representation[name] = value.clone().into();
+                *field = Some(value.clone());
             }
-            if let Some(verified) = body.email_verified {
-                representation["emailVerified"] = verified.into();
-                user.email_verified = verified;
-            }
-            if let Some(enabled) = body.enabled {
-                representation["enabled"] = enabled.into();
-                user.enabled = enabled;
-            }
-            if let Some(attributes) = &body.attributes {
-                representation["attributes"] = json!(attributes);
-                user.attributes.clone_from(attributes);
-            }
-            journal.note("UPDATE", "USER", format!("users/{id}"), Some(representation));
-            Ok(())
-        })?;
-        Ok(no_content())
-    };
-    done(update())
+        }
+        if let Some(verified) = body.email_verified {
+            representation["emailVerified"] = verified.into();
+            user.email_verified = verified;
+        }
+        if let Some(enabled) = body.enabled {
+            representation["enabled"] = enabled.into();
+            user.enabled = enabled;
+        }
+        if let Some(attributes) = &body.attributes {
+            representation["attributes"] = json!(attributes);
+            user.attributes.clone_from(attributes);
+        }
+        journal.note("UPDATE", "USER", format!("users/{id}"), Some(representation));
+        Ok(())
+    }))
 }
 
 async fn delete_user(
@@ -196,8 +230,7 @@ async fn delete_user(
 ) -> Response {
     let remove = || -> Result<Response, Refusal> {
         let actor = double.manager(&realm, &headers)?;
-        let id = double.state.read(|state| find_user(&state.directory, &id).map(|user| user.id))?;
-        double.delete_user_by_id(&actor, id)?;
+        double.delete_user_by_id(&actor, double.known_user(&id)?)?;
         Ok(no_content())
     };
     done(remove())
@@ -225,11 +258,11 @@ impl FakeKeycloak {
         realm: &str,
         headers: &HeaderMap,
         (user, group): (&str, &str),
-        change: impl FnOnce(&mut super::realm::Directory, &mut changes::Journal, Uuid, Uuid),
+        change: impl FnOnce(&mut Directory, &mut Journal, Uuid, Uuid),
     ) -> Result<Response, Refusal> {
         let actor = self.manager(realm, headers)?;
         self.change(&actor, |directory, journal| -> Result<(), Refusal> {
-            let user = find_user(directory, user)?.id;
+            let user = user_id(directory, user)?;
             let known = group.parse::<Uuid>().ok().and_then(|id| directory.group(id)).map(|group| group.id);
             let group =
                 known.ok_or_else(|| Refusal(Box::new(error(StatusCode::NOT_FOUND, "Group not found"))))?;
@@ -245,9 +278,7 @@ async fn sign_out(
     Path((realm, id)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    let checked = double.manager(&realm, &headers).and_then(|actor| {
-        double.state.read(|state| find_user(&state.directory, &id).map(|user| (actor, user.id)))
-    });
+    let checked = double.manager(&realm, &headers).and_then(|actor| Ok((actor, double.known_user(&id)?)));
     let (actor, user) = match checked {
         Ok(checked) => checked,
         Err(response) => return *response,
@@ -256,10 +287,7 @@ async fn sign_out(
         double.end_sessions_of(user).await?;
         double.note(&actor, "ACTION", "USER", format!("users/{user}/logout"), None)
     };
-    match ended.await {
-        Ok(()) => no_content(),
-        Err(error) => broken(&error),
-    }
+    no_content_after(ended.await)
 }
 
 async fn sessions(
@@ -308,10 +336,7 @@ async fn delete_session(
         let representation = Some(json!({"offline": false}));
         double.note(&actor, "DELETE", "USER_SESSION", format!("sessions/{session}"), representation)
     };
-    match ended.await {
-        Ok(()) => no_content(),
-        Err(error) => broken(&error),
-    }
+    no_content_after(ended.await)
 }
 
 /// The part of `GroupRepresentation` that can be written.
@@ -332,13 +357,10 @@ impl FakeKeycloak {
         let actor = self.manager(realm, headers)?;
         let id = self.uuid();
         let added = self.change(&actor, |directory, journal| -> Result<_, Refusal> {
-            let parent =
-                parent.map(|parent| find_group(directory, parent).map(|group| group.id)).transpose()?;
+            let parent = parent.map(|parent| group_id(directory, parent)).transpose()?;
             changes::create_group(directory, journal, id, &body.name, parent).map_err(
                 |error| match error {
-                    FakeError::AlreadyExists(name) if parent.is_some() => {
-                        conflict(&format!("Sibling group named '{name}' already exists."))
-                    }
+                    FakeError::AlreadyExists(name) if parent.is_some() => sibling_exists(&name),
                     FakeError::AlreadyExists(name) => {
                         conflict(&format!("Top level group named '{name}' already exists."))
                     }
@@ -385,22 +407,9 @@ async fn update_group(
     headers: HeaderMap,
     Json(body): Json<GroupBody>,
 ) -> Response {
-    let update = || -> Result<Response, Refusal> {
-        let actor = double.manager(&realm, &headers)?;
-        double.change(&actor, |directory, journal| -> Result<(), Refusal> {
-            let id = find_group(directory, &id)?.id;
-            changes::update_group(directory, journal, id, &body.name, body.attributes).map_err(|error| {
-                match error {
-                    FakeError::AlreadyExists(name) => {
-                        conflict(&format!("Sibling group named '{name}' already exists."))
-                    }
-                    other => other.into(),
-                }
-            })
-        })?;
-        Ok(no_content())
-    };
-    done(update())
+    done(double.change_found((&realm, &id), &headers, group_id, |directory, journal, id| {
+        changes::update_group(directory, journal, id, &body.name, body.attributes)
+    }))
 }
 
 async fn delete_group(
@@ -408,14 +417,8 @@ async fn delete_group(
     Path((realm, id)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    let remove = || -> Result<Response, Refusal> {
-        let actor = double.manager(&realm, &headers)?;
-        double.change(&actor, |directory, journal| -> Result<(), Refusal> {
-            let id = find_group(directory, &id)?.id;
-            changes::delete_group(directory, journal, id);
-            Ok(())
-        })?;
-        Ok(no_content())
-    };
-    done(remove())
+    done(double.change_found((&realm, &id), &headers, group_id, |directory, journal, id| {
+        changes::delete_group(directory, journal, id);
+        Ok(())
+    }))
 }

@@ -16,6 +16,7 @@ mod admin;
 mod authorize;
 mod changes;
 mod claims;
+pub mod client;
 mod controls;
 mod events;
 mod keys;
@@ -32,8 +33,9 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -222,6 +224,34 @@ pub struct FakeKeycloak {
     state: StateFile<State>,
     keys: RwLock<Arc<KeyRing>>,
     is_unavailable: AtomicBool,
+    load: Load,
+}
+
+/// How long answers take, and how many are waited for.
+#[derive(Debug, Default)]
+struct Load {
+    delay: RwLock<Duration>,
+    under_way: AtomicUsize,
+    most_under_way: AtomicUsize,
+    begun: AtomicUsize,
+}
+
+impl Load {
+    fn begin(&self) -> UnderWay<'_> {
+        let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_under_way.fetch_max(under_way, Ordering::SeqCst);
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        UnderWay(self)
+    }
+}
+
+/// A request that is under way, until it is answered or nobody waits for it any more.
+struct UnderWay<'a>(&'a Load);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl FakeKeycloak {
@@ -253,7 +283,7 @@ impl FakeKeycloak {
         let keys = RwLock::new(Arc::new(state.read(State::key_ring)?));
         let issuer = format!("{}/realms/{}", public_url.as_str().trim_end_matches('/'), realm.name);
         let is_unavailable = AtomicBool::new(false);
-        Ok(Arc::new(Self { realm, issuer, clock, ids, state, keys, is_unavailable }))
+        Ok(Arc::new(Self { realm, issuer, clock, ids, state, keys, is_unavailable, load: Load::default() }))
     }
 
     /// The `iss` of the tokens, which is also where discovery starts.
@@ -271,7 +301,7 @@ impl FakeKeycloak {
                 // The real one's start page leads to its console; this one's says what it is.
                 if uri.path() == "/" { pages::start() } else { plain_error(StatusCode::NOT_FOUND) }
             })
-            .layer(middleware::from_fn_with_state(Arc::clone(self), unless_unavailable))
+            .layer(middleware::from_fn_with_state(Arc::clone(self), in_time))
             .with_state(Arc::clone(self))
     }
 
@@ -327,11 +357,16 @@ fn plain_error(status: StatusCode) -> Response {
     error(status, &format!("HTTP {status}"))
 }
 
-async fn unless_unavailable(
-    double: extract::State<Arc<FakeKeycloak>>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn in_time(double: extract::State<Arc<FakeKeycloak>>, request: Request, next: Next) -> Response {
+    let _under_way = double.load.begin();
+    let delay = *double.load.delay.read().unwrap_or_else(PoisonError::into_inner);
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    unless_unavailable(&double, request, next).await
+}
+
+async fn unless_unavailable(double: &FakeKeycloak, request: Request, next: Next) -> Response {
     if double.is_unavailable.load(Ordering::SeqCst) {
         return plain_error(StatusCode::SERVICE_UNAVAILABLE);
     }

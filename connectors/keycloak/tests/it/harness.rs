@@ -7,25 +7,23 @@ use std::{
     },
 };
 
-use aws_lc_rs::digest;
 use axum::{extract::Request, middleware};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{TimeDelta, TimeZone as _, Utc};
 use connector_core::{Clock as _, MockClock, RandomIds};
+pub use connector_keycloak::fake::client::{AUTOMATION, CALLBACK, SYNC, exchange_form, read_token};
 use connector_keycloak::{
     KeycloakAdmin, KeycloakSettings,
-    fake::{FakeKeycloak, Options},
+    fake::{
+        FakeKeycloak, Options,
+        client::{attribute, authorization_query},
+    },
 };
 use reqwest::{Response, StatusCode, redirect::Policy};
 use serde_json::Value;
 use url::Url;
 
 pub const REALM_FILE: &str = include_str!("../../../../keycloak/realm-chancery.json");
-pub const CALLBACK: &str = "http://127.0.0.1:8080/auth/callback";
 pub const SHELL: (&str, &str) = ("chancery-shell", "demo-only-chancery-shell");
-pub const SYNC: (&str, &str) = ("chancery-sync", "demo-only-chancery-sync");
-pub const AUTOMATION: (&str, &str) = ("chancery-automation", "demo-only-chancery-automation");
-pub const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters.~_";
 
 /// The double on a free port, and a browser that follows no redirect.
 pub struct Server {
@@ -96,27 +94,12 @@ impl Server {
 
     /// The request of [`Server::authorize`], to be added to.
     pub fn authorize_request(&self, changes: &[(&str, Option<&str>)]) -> reqwest::RequestBuilder {
-        let challenge = challenge(VERIFIER);
-        let mut parameters = vec![
-            ("response_type", "code"),
-            ("client_id", SHELL.0),
-            ("redirect_uri", CALLBACK),
-            ("scope", "openid profile email"),
-            ("state", "a state & more"),
-            ("nonce", "a nonce"),
-            ("code_challenge", &challenge),
-            ("code_challenge_method", "S256"),
-        ];
-        for (name, value) in changes {
-            parameters.retain(|(known, _)| known != name);
-            parameters.extend(value.map(|value| (*name, value)));
-        }
-        self.browser.get(self.endpoint("auth")).query(&parameters)
+        self.browser.get(self.endpoint("auth")).query(&authorization_query(SHELL.0, changes))
     }
 
     /// Picks `username` on the page; the answer is the redirect back to the client.
     pub async fn pick(&self, page: &str, username: &str) -> Response {
-        let action = page.split_once("action=\"").unwrap().1.split_once('"').unwrap().0.replace("&amp;", "&");
+        let action = attribute(page, "action").unwrap();
         self.browser.post(action).form(&[("username", username)]).send().await.unwrap()
     }
 
@@ -156,32 +139,12 @@ impl Server {
     }
 }
 
-pub fn exchange_form(code: &str) -> [(&str, &str); 4] {
-    [
-        ("grant_type", "authorization_code"),
-        ("code", code),
-        ("redirect_uri", CALLBACK),
-        ("code_verifier", VERIFIER),
-    ]
-}
-
-pub fn challenge(verifier: &str) -> String {
-    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()))
-}
-
 pub fn location(answer: &Response) -> Url {
     answer.headers()["location"].to_str().unwrap().parse().unwrap()
 }
 
-/// Header and claims of a token, unverified.
-pub fn decode(token: &str) -> (Value, Value) {
-    let mut parts = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap());
-    let mut next = || serde_json::from_slice(&parts.next().unwrap()).unwrap();
-    (next(), next())
-}
-
 pub fn claims(tokens: &Value, name: &str) -> Value {
-    decode(tokens[name].as_str().unwrap()).1
+    read_token(tokens[name].as_str().unwrap()).1
 }
 
 async fn serve(

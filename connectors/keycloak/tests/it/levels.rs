@@ -1,3 +1,4 @@
+use connector_keycloak::fake::client::attribute;
 use reqwest::{Response, StatusCode, header};
 use serde_json::Value;
 
@@ -7,8 +8,7 @@ const LEVEL_2: (&str, Option<&str>) = ("acr_values", Some("2"));
 
 /// The code that the page shows and has filled in.
 fn shown_code(page: &str) -> String {
-    let (_, rest) = page.split_once("name=\"otp\" value=\"").unwrap_or_else(|| panic!("{page}"));
-    rest.split_once('"').unwrap().0.to_owned()
+    attribute(page, "name=\"otp\" value").unwrap_or_else(|| panic!("{page}"))
 }
 
 async fn give_code(server: &Server, page: &str, code: &str) -> Response {

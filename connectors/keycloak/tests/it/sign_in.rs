@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::harness::{CALLBACK, SHELL, SYNC, Server, claims, decode, exchange_form, location};
+use crate::harness::{CALLBACK, SHELL, SYNC, Server, claims, exchange_form, location, read_token};
 
 #[tokio::test]
 async fn a_person_signs_in_by_code_and_pkce() {
@@ -22,7 +22,7 @@ async fn a_person_signs_in_by_code_and_pkce() {
     assert_eq!(tokens["refresh_expires_in"], 1800);
     assert_eq!(tokens["scope"], "openid profile email groups");
 
-    let (header, id) = decode(tokens["id_token"].as_str().unwrap());
+    let (header, id) = read_token(tokens["id_token"].as_str().unwrap());
     let keys = jwks(&metadata.jwks_uri).await.unwrap();
     let signing: Vec<&Value> =
         keys["keys"].as_array().unwrap().iter().filter(|key| key["use"] == "sig").collect();

@@ -5,7 +5,7 @@ use connector_keycloak::{fake::Signature, jwks};
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 
-use crate::harness::{AUTOMATION, REALM_FILE, SHELL, SYNC, Server, claims, decode};
+use crate::harness::{AUTOMATION, REALM_FILE, SHELL, SYNC, Server, claims, read_token};
 
 #[tokio::test]
 async fn a_refresh_token_is_good_once_and_gives_the_next_one() {
@@ -165,13 +165,13 @@ async fn rotated_keys_still_verify_and_replaced_ones_do_not() {
         server.browser.get(server.endpoint("userinfo")).bearer_auth(token).send().await.unwrap().status()
     };
     let old = server.tokens("acme-agent").await["access_token"].as_str().unwrap().to_owned();
-    let old_kid = decode(&old).0["kid"].as_str().unwrap().to_owned();
+    let old_kid = read_token(&old).0["kid"].as_str().unwrap().to_owned();
     assert_eq!(kids().await, std::slice::from_ref(&old_kid));
     server.double.rotate_keys().unwrap();
     let after = kids().await;
     assert_eq!((after.len(), &after[1]), (2, &old_kid));
     let new = server.tokens("acme-agent").await["access_token"].as_str().unwrap().to_owned();
-    assert_eq!(decode(&new).0["kid"], *after[0]);
+    assert_eq!(read_token(&new).0["kid"], *after[0]);
     assert_eq!(userinfo(&old).await, StatusCode::OK);
     server.double.replace_keys_now().unwrap();
     assert!(!kids().await.contains(&old_kid));
@@ -190,7 +190,7 @@ async fn forged_tokens_are_what_they_claim_to_be_and_the_double_refuses_them() {
     };
     let good = mint(json!({}), Signature::Valid);
     assert_eq!(userinfo(&good).await, StatusCode::OK);
-    let kid = decode(&good).0["kid"].clone();
+    let kid = read_token(&good).0["kid"].clone();
     for (signature, algorithm, same_kid) in [
         (Signature::None, "none", true),
         (Signature::HmacWithPublicKey, "HS256", true),
@@ -198,7 +198,7 @@ async fn forged_tokens_are_what_they_claim_to_be_and_the_double_refuses_them() {
         (Signature::UnknownKey, "RS256", false),
     ] {
         let token = mint(json!({}), signature);
-        let (header, _) = decode(&token);
+        let (header, _) = read_token(&token);
         assert_eq!(header["alg"], algorithm);
         assert_eq!(header["kid"] == kid, same_kid);
         assert_eq!(userinfo(&token).await, StatusCode::UNAUTHORIZED, "{signature:?}");
@@ -218,7 +218,7 @@ async fn keys_sessions_and_changes_survive_a_restart() {
     server.double.add_to_group("acme-viewer", "/teams/support/agents").unwrap();
     let server = server.restart(REALM_FILE).await;
     let jwks = jwks(&server.endpoint("certs").parse().unwrap()).await.unwrap();
-    let kid = decode(tokens["id_token"].as_str().unwrap()).0["kid"].clone();
+    let kid = read_token(tokens["id_token"].as_str().unwrap()).0["kid"].clone();
     assert!(jwks["keys"].as_array().unwrap().iter().any(|key| key["kid"] == kid));
     let (status, tokens) = server.refresh(tokens["refresh_token"].as_str().unwrap()).await;
     assert_eq!(status, StatusCode::OK);
@@ -255,7 +255,7 @@ async fn ending_a_session_sends_a_logout_token_to_the_client() {
     server.double.sign_out_user("acme-ceo").await.unwrap();
     let received = received.lock().unwrap();
     assert_eq!(received.len(), 1);
-    let (header, token) = decode(received[0].strip_prefix("logout_token=").unwrap());
+    let (header, token) = read_token(received[0].strip_prefix("logout_token=").unwrap());
     assert_eq!(header["typ"], "logout+jwt");
     assert_eq!(token["typ"], "Logout");
     assert_eq!(token["aud"], "chancery-shell");
@@ -274,12 +274,12 @@ async fn minted_id_and_logout_tokens_take_overrides() {
         .double
         .mint_id_token("chancery-shell", "engineer", overrides.clone(), Signature::Valid)
         .unwrap();
-    assert_eq!(decode(&token).1["nonce"], "mine");
+    assert_eq!(read_token(&token).1["nonce"], "mine");
     let token = server
         .double
         .mint_logout_token("chancery-shell", "engineer", "a-session", overrides, Signature::Valid)
         .unwrap();
-    let (header, claims) = decode(&token);
+    let (header, claims) = read_token(&token);
     assert_eq!(
         (&header["typ"], &claims["sid"], &claims["nonce"]),
         (&json!("logout+jwt"), &json!("a-session"), &json!("mine"))
