@@ -83,14 +83,14 @@ pub(super) struct Found<'a> {
     pub seen_at: Option<DateTime<Utc>>,
 }
 
-/// Writes a principal that is new, its personal tenant included. Whether nobody else was faster.
-pub(super) async fn add_principal(tx: &mut TenantTx, found: Found<'_>) -> Result<bool, sqlx::Error> {
+/// Writes a principal that is new, its personal tenant included. The number of this write; none where somebody else was faster.
+pub(super) async fn add_principal(tx: &mut TenantTx, found: Found<'_>) -> Result<Option<i64>, sqlx::Error> {
     let (user, now) = (found.user.id, tx.now());
     let platform_admin = found.platform_admin.unwrap_or_default();
     let known = Known { named: Named::of(found.user), enabled: true, platform_admin };
-    if !store::insert_principal(tx.connection(), user, &known, found.seen_at).await? {
-        return Ok(false);
-    }
+    let Some(number) = store::insert_principal(tx.connection(), user, &known, found.seen_at).await? else {
+        return Ok(None);
+    };
     let personal = personal_tenant(user);
     add_tenant(tx, &personal).await?;
     tx.enter(personal.id).await?;
@@ -100,21 +100,21 @@ pub(super) async fn add_principal(tx: &mut TenantTx, found: Found<'_>) -> Result
     record(tx, "principal.added", PRINCIPAL, user.to_string(), None, Some(values)).await?;
     let own = Membership { tenant: personal.id, user, group: user, role: Role::Owner };
     memberships(tx, personal.id, &BTreeSet::new(), &BTreeSet::from([own])).await?;
-    Ok(true)
+    Ok(Some(number))
 }
 
-/// Writes what an enabled principal is now; under its lock, `before` being what it was.
+/// Writes what an enabled principal is now, and gives the number of this write; under its lock, `before` being what it was.
 pub(super) async fn update_principal(
     tx: &mut TenantTx,
     before: &Known,
     found: Found<'_>,
-) -> Result<(), sqlx::Error> {
+) -> Result<i64, sqlx::Error> {
     let (user, now) = (found.user.id, tx.now());
     let platform_admin = found.platform_admin.unwrap_or(before.platform_admin);
     let after = Known { named: Named::of(found.user), enabled: true, platform_admin };
-    store::update_principal(tx.connection(), user, &after, found.seen_at).await?;
+    let number = store::update_principal(tx.connection(), user, &after, found.seen_at).await?;
     if *before == after {
-        return Ok(());
+        return Ok(number);
     }
     let personal = TenantId(user);
     tx.enter(personal).await?;
@@ -134,7 +134,7 @@ pub(super) async fn update_principal(
         };
         switched(tx, action, user, "platformAdmin", platform_admin).await?;
     }
-    Ok(())
+    Ok(number)
 }
 
 /// Writes that a principal is disabled or gone, in the trails of its personal tenant and of those that it loses; under its

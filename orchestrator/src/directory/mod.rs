@@ -103,9 +103,7 @@ impl Directory {
         self.remembered.invalidate(&user).await;
         let Some(new_tenants) = settled? else { return Ok(None) };
         // Whoever could decide is known before anybody asks whether somebody could.
-        for tenant in new_tenants {
-            Box::pin(self.refresh_tenant(tenant)).await?;
-        }
+        Box::pin(self.refresh_tenants(new_tenants)).await?;
         self.load(user).await.map_err(DirectoryError::Database)
     }
 
@@ -114,12 +112,12 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`]; then the mirror is as it was, or lacks those who have to be read alone.
     pub async fn refresh_tenant(&self, tenant: TenantId) -> Result<(), DirectoryError> {
-        let written = self.settle_tenant(tenant).await?;
-        for user in written.changed {
-            self.remembered.invalidate(&user).await;
-        }
+        self.refresh_tenants(vec![tenant]).await
+    }
+
+    async fn refresh_tenants(&self, tenants: Vec<TenantId>) -> Result<(), DirectoryError> {
         let mut result = Ok(());
-        for user in written.unsettled {
+        for user in self.settle_tenants(tenants).await? {
             if let Err(error) = self.refresh_user(user).await {
                 result = Err(error);
             }

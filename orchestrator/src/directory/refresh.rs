@@ -4,10 +4,14 @@
 //! what it finds is written only over what is older ([`Locked::Newer`]), and who comes too late reads again. Locks are taken
 //! in one order: tenants by their ids, then principals by theirs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::{Mutex, PoisonError},
+};
 
 use connector_core::ConnectorError;
 use connector_keycloak::User;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
 use super::{
@@ -18,8 +22,13 @@ use super::{
 };
 use crate::{
     auth::TenantRef,
+    db::TenantTx,
     ids::{TenantId, UserId},
 };
+
+/// How many requests a reading of one user has under way at Keycloak at a time: one after the other, somebody of 200 tenants
+/// would wait for minutes; all at once, everybody else would.
+pub(super) const AT_ONCE: usize = 8;
 
 /// The realm's role of who runs the suite. A client's role would do, but whoever may read those may read the clients' secrets.
 const PLATFORM_ADMIN: &str = "chancery-platform-admin";
@@ -67,11 +76,20 @@ impl Directory {
             tenants: BTreeMap::new(),
             memberships: BTreeMap::new(),
         };
-        for group in &self.keycloak.user_groups(user.0).await? {
-            let Some(place) = Place::of(&group.path).ok().filter(|_| tree::is_plain(group)) else { continue };
-            let Some(tenant) = tree::tenant_group(&self.keycloak, group, &place).await? else { continue };
-            let membership =
-                Membership { tenant: tenant.id, user: user.0, group: group.id, role: place.role };
+        let groups = self.keycloak.user_groups(user.0).await?;
+        let placed = groups.into_iter().filter(tree::is_plain).filter_map(|group| {
+            let place = Place::of(&group.path).ok()?;
+            Some((group, place))
+        });
+        let mut found = stream::iter(placed)
+            .map(async |(group, place)| {
+                let tenant = tree::tenant_group(&self.keycloak, &group, &place).await?;
+                Ok::<_, ConnectorError>(tenant.map(|tenant| (tenant, group.id, place.role)))
+            })
+            .buffered(AT_ONCE);
+        while let Some(found) = found.try_next().await? {
+            let Some((tenant, group, role)) = found else { continue };
+            let membership = Membership { tenant: tenant.id, user: user.0, group, role };
             read.memberships.entry(tenant.id).or_default().insert(membership);
             read.tenants.insert(tenant.id, tenant);
         }
@@ -100,7 +118,7 @@ impl Directory {
                 continue;
             }
             match (store::lock_tenant(tx.connection(), id, reading).await?, named) {
-                (Locked::Newer, _) => return Ok(Written::Outdated),
+                (Locked::Newer(_), _) => return Ok(Written::Outdated),
                 (Locked::New, Some(named)) => {
                     if !changes::add_tenant(&mut tx, named).await? {
                         return Ok(Written::Outdated);
@@ -119,10 +137,10 @@ impl Directory {
         // Who was faster until now is seen from here on.
         let before = store::of_user(tx.connection(), user).await?;
         match (locked_principal, read) {
-            (Locked::Newer, _) => return Ok(Written::Outdated),
+            (Locked::Newer(_), _) => return Ok(Written::Outdated),
             (Locked::New, None) => {}
             (Locked::New, Some(read)) => {
-                if !changes::add_principal(&mut tx, read.found(reading)).await? {
+                if changes::add_principal(&mut tx, read.found(reading)).await?.is_none() {
                     return Ok(Written::Outdated);
                 }
             }
@@ -157,11 +175,12 @@ impl Directory {
         reading: Reading,
         tenant: TenantId,
         read: Option<&TenantTree>,
+        run: &Run,
     ) -> Result<Written<TenantWritten>, sqlx::Error> {
         let mut written = TenantWritten { changed: BTreeSet::new(), unsettled: BTreeSet::new() };
         let mut tx = self.database.worker_tx(tenant).await?;
         match (store::lock_tenant(tx.connection(), tenant, reading).await?, read) {
-            (Locked::Newer, _) => return Ok(Written::Outdated),
+            (Locked::Newer(_), _) => return Ok(Written::Outdated),
             (Locked::New, None) => return Ok(Written::Done(written)),
             (Locked::New, Some(read)) => {
                 if !changes::add_tenant(&mut tx, &read.tenant).await? {
@@ -213,24 +232,9 @@ impl Directory {
                 continue;
             }
             let found = member.map(|(user, _)| Found { user, platform_admin: None, seen_at: None });
-            match (store::lock_principal(tx.connection(), UserId(id), reading).await?, found) {
-                (Locked::Newer, _) => {
-                    written.unsettled.insert(UserId(id));
-                    continue;
-                }
-                (Locked::New, None) => {}
-                (Locked::New, Some(found)) => {
-                    if !changes::add_principal(&mut tx, found).await? {
-                        written.unsettled.insert(UserId(id));
-                        continue;
-                    }
-                }
-                (Locked::Known(known), Some(found)) => {
-                    changes::update_principal(&mut tx, &known, found).await?;
-                }
-                (Locked::Known(known), None) => {
-                    store::update_principal(tx.connection(), id, &known, None).await?;
-                }
+            if !write_member(&mut tx, UserId(id), reading, found, run).await? {
+                written.unsettled.insert(UserId(id));
+                continue;
             }
             if let Some((user, _)) = member {
                 changes::person(&mut tx, tenant, people.get(&id), user).await?;
@@ -241,6 +245,51 @@ impl Directory {
         tx.commit().await?;
         Ok(Written::Done(written))
     }
+}
+
+/// Tenants that are read together. Their readings overtake each other, and none of them is older news than the others: what
+/// one has written of a principal doesn't keep another from writing that it belongs to its tenant, too.
+#[derive(Debug, Default)]
+pub(super) struct Run(Mutex<HashSet<i64>>);
+
+impl Run {
+    fn has_written(&self, number: i64) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&number)
+    }
+
+    fn wrote(&self, number: i64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
+    }
+}
+
+/// Locks a principal and writes what a tenant's reading says of it; nothing found where it has left. Whether its memberships of
+/// that tenant may be written.
+async fn write_member(
+    tx: &mut TenantTx,
+    user: UserId,
+    reading: Reading,
+    found: Option<Found<'_>>,
+    run: &Run,
+) -> Result<bool, sqlx::Error> {
+    let mut locked = store::lock_principal(tx.connection(), user, reading).await?;
+    if let (Locked::New, Some(found)) = (&locked, found) {
+        if let Some(number) = changes::add_principal(tx, found).await? {
+            run.wrote(number);
+            return Ok(true);
+        }
+        // Somebody was faster, and is seen now.
+        locked = store::lock_principal(tx.connection(), user, reading).await?;
+    }
+    let number = match (locked, found) {
+        (Locked::Newer(number), _) => return Ok(run.has_written(number)),
+        (Locked::New, found) => return Ok(found.is_none()),
+        (Locked::Known(known), Some(found)) => changes::update_principal(tx, &known, found).await?,
+        (Locked::Known(known), None) => {
+            store::update_principal(tx.connection(), user.0, &known, None).await?
+        }
+    };
+    run.wrote(number);
+    Ok(true)
 }
 
 impl UserTree {
@@ -266,14 +315,36 @@ impl Directory {
     }
 
     /// Reads a tenant and writes it.
-    pub(super) async fn settle_tenant(&self, tenant: TenantId) -> Result<TenantWritten, DirectoryError> {
+    pub(super) async fn settle_tenant(
+        &self,
+        tenant: TenantId,
+        run: &Run,
+    ) -> Result<TenantWritten, DirectoryError> {
         for _ in 0..ATTEMPTS {
             let reading = self.begin_reading().await?;
             let read = tree::read_tenant(&self.keycloak, tenant).await?;
-            if let Written::Done(written) = self.write_tenant(reading, tenant, read.as_ref()).await? {
+            if let Written::Done(written) = self.write_tenant(reading, tenant, read.as_ref(), run).await? {
                 return Ok(written);
             }
         }
         Err(DirectoryError::Contended)
+    }
+
+    /// Reads tenants and writes them, some at a time. Who has to be read alone.
+    pub(super) async fn settle_tenants(
+        &self,
+        tenants: Vec<TenantId>,
+    ) -> Result<BTreeSet<UserId>, DirectoryError> {
+        let run = Run::default();
+        let mut settled =
+            stream::iter(tenants).map(|tenant| self.settle_tenant(tenant, &run)).buffer_unordered(AT_ONCE);
+        let mut unsettled = BTreeSet::new();
+        while let Some(written) = settled.try_next().await? {
+            for user in written.changed {
+                self.remembered.invalidate(&user).await;
+            }
+            unsettled.extend(written.unsettled);
+        }
+        Ok(unsettled)
     }
 }

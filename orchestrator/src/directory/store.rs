@@ -50,8 +50,19 @@ pub(super) enum Locked<T> {
     New,
     /// It is as it was when the reading began.
     Known(T),
-    /// It was written since the reading began.
-    Newer,
+    /// It was written since the reading began; the number of that.
+    Newer(i64),
+}
+
+impl<T> Locked<T> {
+    /// What a locked row is for a reading: its `write_number`, and what it says.
+    fn of(row: Option<(i64, T)>, reading: Reading) -> Self {
+        match row {
+            None => Self::New,
+            Some((number, _)) if number > reading.number => Self::Newer(number),
+            Some((_, known)) => Self::Known(known),
+        }
+    }
 }
 
 /// Draws the number of a reading that begins now.
@@ -91,12 +102,15 @@ pub(super) async fn lock_tenant(
     )
     .fetch_optional(connection)
     .await?;
-    let Some(row) = row else { return Ok(Locked::New) };
-    if row.write_number > reading.number {
-        return Ok(Locked::Newer);
-    }
-    let known = tenant_ref(id.0, &row.kind, row.path, row.name);
-    known.map(Locked::Known).ok_or_else(|| sqlx::Error::Decode("a tenant of an unknown kind".into()))
+    let row = match row {
+        None => None,
+        Some(row) => {
+            let known = tenant_ref(id.0, &row.kind, row.path, row.name)
+                .ok_or_else(|| sqlx::Error::Decode("a tenant of an unknown kind".into()))?;
+            Some((row.write_number, known))
+        }
+    };
+    Ok(Locked::of(row, reading))
 }
 
 /// Whether nobody else was faster.
@@ -192,27 +206,25 @@ pub(super) async fn lock_principal(
     )
     .fetch_optional(connection)
     .await?;
-    Ok(match row {
-        None => Locked::New,
-        Some(row) if row.write_number > reading.number => Locked::Newer,
-        Some(row) => Locked::Known(Known {
-            named: Named { username: row.username, name: row.name, kind: row.kind },
-            enabled: row.enabled,
-            platform_admin: row.platform_admin,
-        }),
-    })
+    let row = row.map(|row| {
+        let named = Named { username: row.username, name: row.name, kind: row.kind };
+        let known = Known { named, enabled: row.enabled, platform_admin: row.platform_admin };
+        (row.write_number, known)
+    });
+    Ok(Locked::of(row, reading))
 }
 
-/// Whether nobody else was faster. `seen_at`: when it was read by itself; none where it is only known as a member.
+/// The number of this write; none where somebody else was faster. `seen_at`: when it was read by itself; none where it is only known as a member.
 pub(super) async fn insert_principal(
     connection: &mut PgConnection,
     user: Uuid,
     known: &Known,
     seen_at: Option<DateTime<Utc>>,
-) -> Result<bool, sqlx::Error> {
-    let inserted = sqlx::query!(
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar!(
         "INSERT INTO principals (id, username, name, kind, enabled, platform_admin, seen_at, write_number)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, nextval('directory_readings')) ON CONFLICT (id) DO NOTHING",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, nextval('directory_readings')) ON CONFLICT (id) DO NOTHING
+         RETURNING write_number",
         user,
         known.named.username,
         known.named.name,
@@ -221,22 +233,21 @@ pub(super) async fn insert_principal(
         known.platform_admin,
         seen_at,
     )
-    .execute(connection)
-    .await?;
-    Ok(inserted.rows_affected() == 1)
+    .fetch_optional(connection)
+    .await
 }
 
-/// Writes what a principal is now. `seen_at`: when it was read by itself.
+/// Writes what a principal is now, and gives the number of this write. `seen_at`: when it was read by itself.
 pub(super) async fn update_principal(
     connection: &mut PgConnection,
     user: Uuid,
     known: &Known,
     seen_at: Option<DateTime<Utc>>,
-) -> Result<(), sqlx::Error> {
-    let updated = sqlx::query!(
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
         "UPDATE principals SET username = $2, name = $3, kind = $4, enabled = $5, platform_admin = $6, seen_at = coalesce($7, seen_at),
                 write_number = nextval('directory_readings')
-         WHERE id = $1",
+         WHERE id = $1 RETURNING write_number",
         user,
         known.named.username,
         known.named.name,
@@ -245,9 +256,8 @@ pub(super) async fn update_principal(
         known.platform_admin,
         seen_at,
     )
-    .execute(connection)
-    .await?;
-    one_row(updated.rows_affected())
+    .fetch_one(connection)
+    .await
 }
 
 /// What is known of a user by itself: whether it is enabled, and when it was last read.

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use chancery::{
     auth::{PrincipalError, PrincipalSource as _},
     testing::{ACME, Client, TestApp},
@@ -226,4 +228,41 @@ pub async fn stop_keycloak(app: &TestApp) -> chancery::directory::Directory {
     let clock = app.state().clock.clone();
     let keycloak = connector_keycloak::KeycloakAdmin::new(settings, clock.clone()).unwrap();
     chancery::directory::Directory::new(app.state().database.clone(), std::sync::Arc::new(keycloak), clock)
+}
+
+#[tokio::test]
+async fn the_first_sign_in_of_somebody_with_many_tenants_reads_them_some_at_a_time() {
+    const TENANTS: usize = 24;
+    const COLLEAGUES: usize = 3;
+    let app = TestApp::start().await;
+    let keycloak = &app.doubles().keycloak;
+    let groups: Vec<String> = (0..TENANTS)
+        .map(|number| {
+            let tenant = format!("/organizations/customer-{number:02}");
+            keycloak.create_group(&tenant).unwrap();
+            keycloak.create_group(&format!("{tenant}/agents")).unwrap();
+            format!("{tenant}/agents")
+        })
+        .collect();
+    let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+    // Unknown to us like the tenants, and in all of them.
+    for number in 0..COLLEAGUES {
+        app.add_person(&format!("colleague-{number}"), &groups);
+    }
+    let busy = app.add_person("busy", &groups);
+    let delay = Duration::from_millis(20);
+    keycloak.set_delay(delay);
+    let begun = Instant::now();
+    let me = busy.get("/me").await.expect(200);
+    let (took, requests, at_once) = (begun.elapsed(), keycloak.requests(), keycloak.most_at_once());
+    keycloak.set_delay(Duration::ZERO);
+    assert_eq!(me["tenants"].as_array().unwrap().len(), 1 + TENANTS);
+    assert!((5..=8).contains(&at_once), "{at_once} at once");
+    // For each tenant where its group is, the group, and members and children of it and of its agents; and a few for the token
+    // and the user itself. Nobody of the colleagues is read alone because they were met in two tenants at the same time.
+    assert!((6 * TENANTS..=6 * TENANTS + 8).contains(&requests), "{requests} requests");
+    let one_after_the_other = delay * u32::try_from(requests).unwrap();
+    assert!(took < one_after_the_other / 2, "{took:?} of {one_after_the_other:?}");
+    let agents = app.count("SELECT count(*) FROM memberships JOIN people USING (tenant_id, user_id) WHERE role = 'agent' AND username ~ '^(busy|colleague-.)$'");
+    assert_eq!(agents.await, i64::try_from(TENANTS * (1 + COLLEAGUES)).unwrap());
 }
