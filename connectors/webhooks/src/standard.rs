@@ -39,7 +39,7 @@ const ED25519_BYTES: usize = 32;
 const MOST_SIGNATURES: usize = 16;
 
 /// Some senders leave the padding out.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
