@@ -10,6 +10,7 @@ use crate::{
     auth::{
         Refusals,
         keys::Keys,
+        late_ends,
         oidc::OpenIdClient,
         session::{Sessions, StorageError},
     },
@@ -198,7 +199,7 @@ impl AppState {
 
     /// The handlers of all jobs.
     pub fn registry() -> Registry {
-        conversations::handlers(approvals::handlers(Registry::default()))
+        late_ends::handlers(conversations::handlers(approvals::handlers(Registry::default())))
     }
 
     /// The worker of the queue.
@@ -217,6 +218,7 @@ impl AppState {
         self.lifecycle.spawn(self.worker().run(slots));
         self.lifecycle.spawn(self.processor().run(slots));
         self.lifecycle.spawn(self.database.clone().listen_to_replicas(self.lifecycle.soft.clone()));
+        self.lifecycle.spawn(late_ends::hurry(self.clone()));
         let reconciler = Reconciler::new(self.directory.clone(), self.config.reconcile_period());
         self.lifecycle.spawn(reconciler.run(self.lifecycle.soft.clone()));
     }

@@ -9,6 +9,7 @@
 pub mod bearer;
 mod caller;
 pub mod keys;
+pub mod late_ends;
 mod login_state;
 mod logout_token;
 pub mod oidc;

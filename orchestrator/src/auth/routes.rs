@@ -1,5 +1,7 @@
 //! `/auth`: signing in and out.
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
     body::Bytes,
@@ -15,8 +17,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     bearer::TokenError,
+    late_ends,
     login_state::{LoginState, StepUp},
-    logout_token,
+    logout_token::{self, LogoutToken},
     oidc::{SignInError, SignedIn},
     principal::{PrincipalError, PrincipalSource as _},
     session::{self, Draft, NewSession, Sessions, StorageError},
@@ -31,8 +34,12 @@ use crate::{
         middleware::{Charge, ClientAddress, charge_address, requested_host},
         problem::ErrorChain,
     },
+    ids::UserId,
     pages,
 };
+
+/// How long a logout token waits for the storage of sign-ins: Keycloak waits for the answer, and somebody for Keycloak.
+const STORAGE_PATIENCE: Duration = Duration::from_millis(60);
 
 /// Where people sign in and out.
 pub fn router(state: &AppState) -> Router<AppState> {
@@ -290,10 +297,12 @@ async fn back_channel_logout(
         }
     };
     match end_by_logout_token(&state, &headers, &body).await {
-        Ok(ended) => {
+        Ok(Ended::Now(ended)) => {
             tracing::info!(ended, "Keycloak ended a session");
             outcome(StatusCode::OK, "ended")
         }
+        // It won't be said again, and it won't be forgotten.
+        Ok(Ended::Later) => outcome(StatusCode::OK, "kept"),
         Err(LogoutError::Refused(reason)) => {
             tracing::info!(reason, "a logout token was refused");
             // Keycloak may send as many as it likes; others guess.
@@ -309,6 +318,14 @@ async fn back_channel_logout(
     }
 }
 
+/// What has become of a logout token.
+enum Ended {
+    /// So many sessions have ended.
+    Now(usize),
+    /// The storage doesn't answer, or not in time: they end when it is back.
+    Later,
+}
+
 enum LogoutError {
     Refused(&'static str),
     Unavailable(Box<dyn std::error::Error + Send + Sync>),
@@ -320,12 +337,12 @@ impl From<StorageError> for LogoutError {
     }
 }
 
-/// Ends the sessions that a logout token means, and says how many there were; none is fine, too.
+/// Ends the sessions that a logout token means; none is fine, too.
 async fn end_by_logout_token(
     state: &AppState,
     headers: &HeaderMap,
     body: &[u8],
-) -> Result<usize, LogoutError> {
+) -> Result<Ended, LogoutError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
@@ -335,32 +352,47 @@ async fn end_by_logout_token(
     let (Some((_, token)), None) = (tokens.next(), tokens.next()) else {
         return Err(LogoutError::Refused("not one token"));
     };
-    let now = state.clock.now();
-    let client = &state.config.keycloak.client_id;
+    let (now, client) = (state.clock.now(), &state.config.keycloak.client_id);
     let token = logout_token::verify(&state.keys, &state.issuer, client, now, &token).await;
     let token = token.map_err(|error| match error {
         TokenError::Refused(reason) => LogoutError::Refused(reason),
         TokenError::Unavailable(source) => LogoutError::Unavailable(Box::new(source)),
     })?;
     let seen = format!("logout:{}", hex::encode(Sha256::digest(&token.id)));
-    let rest = (token.good_until - now).to_std().unwrap_or_default();
-    let owner = state.sessions.new_owner();
-    if !state.sessions.claim(&seen, &owner, rest).await? {
-        return Err(LogoutError::Refused("seen before"));
-    }
     let user = token.subject.as_deref().and_then(|subject| subject.parse().ok());
+    let storage = match tokio::time::timeout(STORAGE_PATIENCE, end_meant(state, &token, user, &seen)).await {
+        Ok(Ok(ended)) => return ended.map(Ended::Now).ok_or(LogoutError::Refused("seen before")),
+        Ok(Err(error)) => error,
+        Err(elapsed) => StorageError::from_source(elapsed),
+    };
+    // Keycloak always says whose it is.
+    let Some(user) = user else { return Err(storage.into()) };
+    tracing::warn!(error = %ErrorChain(&storage), "Keycloak ended a session; ours ends when its storage is back");
+    late_ends::remember(state, user, &token, seen)
+        .await
+        .map_err(|error| LogoutError::Unavailable(Box::new(error)))?;
+    Ok(Ended::Later)
+}
+
+/// Ends them now, and says how many there were; none where this token was seen before.
+async fn end_meant(
+    state: &AppState,
+    token: &LogoutToken,
+    user: Option<UserId>,
+    seen: &str,
+) -> Result<Option<usize>, StorageError> {
+    let rest = (token.good_until - state.clock.now()).to_std().unwrap_or_default();
+    if !state.sessions.claim(seen, &state.sessions.new_owner(), rest).await? {
+        return Ok(None);
+    }
     let ended = match (&token.session, user) {
         // Our users' ids are UUIDs: this is about somebody else.
-        (Some(_), _) if token.subject.is_some() && user.is_none() => Ok(0),
-        (Some(session), user) => state.sessions.end_keycloak_session(session, user).await,
-        (None, Some(user)) => state.sessions.end_all_of(user, None).await,
-        (None, None) => Ok(0),
+        (Some(_), _) if token.subject.is_some() && user.is_none() => 0,
+        (Some(session), user) => state.sessions.end_keycloak_session(session, user).await?,
+        (None, Some(user)) => state.sessions.end_all_of(user, None).await?,
+        (None, None) => 0,
     };
-    if ended.is_err() {
-        // It has done nothing yet, or not all: let it come again.
-        let _ = state.sessions.release(&seen, &owner).await;
-    }
-    Ok(ended?)
+    Ok(Some(ended))
 }
 
 fn failed(state: &AppState, error: &SignInError) -> Response {

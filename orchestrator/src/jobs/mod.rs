@@ -21,7 +21,10 @@ use chrono::{DateTime, Utc};
 use connector_core::TraceContext;
 use serde::Serialize;
 
-use crate::{db::TenantTx, ids::JobId};
+use crate::{
+    db::{Database, TenantTx},
+    ids::JobId,
+};
 
 /// Enqueues a job of `kind` about `key`, to run from `run_at` on (now where it is none). Enqueueing the same again does
 /// nothing, nor does enqueueing what goes to a tool that isn't connected. The job goes on with the trace of what enqueues it.
@@ -52,4 +55,16 @@ pub async fn enqueue(
 /// Where the database says no.
 pub async fn cancel(tx: &mut TenantTx, kind: &'static str, key: &str) -> Result<(), sqlx::Error> {
     store::cancel(tx, kind, key).await
+}
+
+/// Lets all jobs of a kind that wait for another attempt be tried now.
+///
+/// # Errors
+/// Where the database says no.
+pub async fn hurry(database: &Database, kind: &'static str, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let mut tx = database.system_tx().await?;
+    store::hurry(&mut tx, kind, now).await?;
+    tx.commit().await?;
+    database.wakeups().slot_freed();
+    Ok(())
 }

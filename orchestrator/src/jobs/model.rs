@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use connector_core::{IdGenerator, TraceContext};
 use serde::de::DeserializeOwned;
 
@@ -117,4 +118,9 @@ impl From<connector_core::ConnectorError> for JobError {
 pub trait Handler: Send + Sync {
     /// Does it. Must be safe to repeat: a crash after the effect and before the commit leads to another attempt.
     async fn run(&self, state: &AppState, job: &Job) -> Result<Effect, JobError>;
+
+    /// The longest wait before another attempt, unless what is called asks for more; none for that of all jobs.
+    fn longest_wait(&self) -> Option<TimeDelta> {
+        None
+    }
 }

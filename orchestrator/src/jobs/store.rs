@@ -117,6 +117,18 @@ pub(super) async fn fail(
     Ok(failed.rows_affected() == 1)
 }
 
+/// Makes the waiting jobs of a kind due.
+pub(super) async fn hurry(tx: &mut SystemTx, kind: &str, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE jobs SET run_at = $2 WHERE state = 'ready' AND run_at > $2 AND kind = $1",
+        kind,
+        now
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
 /// Gives back the jobs of workers that died, but for those that were begun too often; how many there were.
 pub(super) async fn rescue(
     tx: &mut SystemTx,

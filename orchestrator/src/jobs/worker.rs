@@ -193,12 +193,8 @@ impl Worker {
         let (retry_at, message) = match &error {
             JobError::LeaseLost => return,
             JobError::Permanent(message) => (None, message.clone()),
-            JobError::Retry { after, message } => {
-                (Some(now + self.wait(job.attempts, *after)), message.clone())
-            }
-            JobError::Database(source) => {
-                (Some(now + self.wait(job.attempts, None)), ErrorChain(source).to_string())
-            }
+            JobError::Retry { after, message } => (Some(now + self.wait(job, *after)), message.clone()),
+            JobError::Database(source) => (Some(now + self.wait(job, None)), ErrorChain(source).to_string()),
         };
         let retry_at = retry_at.filter(|_| job.attempts < GIVE_UP_AFTER_ATTEMPTS);
         if retry_at.is_some() {
@@ -219,9 +215,11 @@ impl Worker {
 
     /// The wait before the next attempt, with up to a quarter of jitter so that jobs that failed together don't return
     /// together.
-    fn wait(&self, attempts: i32, asked: Option<Duration>) -> TimeDelta {
-        let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(0).min(WAITS_SECONDS.len() - 1);
+    fn wait(&self, job: &Job, asked: Option<Duration>) -> TimeDelta {
+        let index = usize::try_from(job.attempts.saturating_sub(1)).unwrap_or(0).min(WAITS_SECONDS.len() - 1);
+        let longest = self.registry.0.get(job.kind.as_str()).and_then(|handler| handler.longest_wait());
         let base = WAITS_SECONDS[index] * 1000;
+        let base = longest.map_or(base, |longest| base.min(longest.num_milliseconds()));
         let mut random = [0; 2];
         self.state.ids.fill(&mut random);
         let jitter = base * i64::from(u16::from_be_bytes(random)) / (4 * i64::from(u16::MAX));

@@ -500,3 +500,77 @@ async fn one_sees_from_where_a_sign_in_was_opened_and_used_and_nobody_reads_it_i
     let kept: Vec<Vec<u8>> = redis::cmd("HVALS").arg(session).query_async(&mut connection).await.unwrap();
     assert!(kept.len() == 3 && kept.iter().all(|value| !address(value)));
 }
+
+/// Makes Redis answer nothing for so long, and keep what it has.
+async fn pause(server: &RedisServer, pause: Duration) {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut command = redis::cmd("CLIENT");
+    command.arg("PAUSE").arg(u64::try_from(pause.as_millis()).unwrap()).arg("ALL");
+    command.query_async::<()>(&mut connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_logout_token_is_not_lost_while_redis_does_not_answer() {
+    const PAUSE: Duration = Duration::from_secs(3);
+    let (app, server) = with_redis().await;
+    let (browser, other) = (signed_in(&app, "acme-ceo").await, signed_in(&app, "acme-ceo").await);
+    let newest = sid(&app, "acme-ceo").await;
+    let token = logout_token(&app, "acme-ceo", &newest, &json!({}), Signature::Valid);
+    // The keys are known, and the connections are there.
+    send_logout_token(&app, "").await;
+    pause(&server, PAUSE).await;
+    let begun = std::time::Instant::now();
+    assert_eq!(send_logout_token(&app, &token).await, (200, Value::Null));
+    let took = begun.elapsed();
+    assert!(took < PAUSE / 6, "Keycloak waits for the answer: {took:?}");
+    tokio::time::sleep(PAUSE).await;
+    let alive = async || [is_signed_in(&browser).await, is_signed_in(&other).await];
+    assert_eq!(alive().await, [true; 2]);
+    let listening = stream(&app, &browser).await;
+    let of_other = stream(&app, &other).await;
+    app.run_jobs().await;
+    let left = alive().await;
+    assert_eq!(left.iter().filter(|left| **left).count(), 1, "exactly what the token means");
+    ends_at_once(if left[0] { of_other } else { listening }).await;
+    // It counts once, then as ever.
+    assert_eq!(send_logout_token(&app, &token).await.0, 400);
+}
+
+#[tokio::test]
+async fn what_began_after_a_late_logout_token_goes_on() {
+    const PAUSE: Duration = Duration::from_millis(500);
+    let (app, server) = with_redis().await;
+    let before = signed_in(&app, "acme-ceo").await;
+    let token = logout_token(&app, "acme-ceo", "", &json!({ "sid": null }), Signature::Valid);
+    pause(&server, PAUSE).await;
+    assert_eq!(send_logout_token(&app, &token).await.0, 200);
+    tokio::time::sleep(PAUSE).await;
+    pass(&app, 1);
+    let after = signed_in(&app, "acme-ceo").await;
+    app.run_jobs().await;
+    assert!(!is_signed_in(&before).await && is_signed_in(&after).await);
+}
+
+#[tokio::test]
+async fn what_keycloak_ended_ends_as_soon_as_redis_is_back() {
+    let (app, mut server) = with_redis().await;
+    signed_in(&app, "acme-ceo").await;
+    let sid = sid(&app, "acme-ceo").await;
+    let token = logout_token(&app, "acme-ceo", &sid, &json!({}), Signature::Valid);
+    server.stop();
+    assert_eq!(send_logout_token(&app, &token).await, (200, Value::Null));
+    app.run_jobs().await;
+    let waiting = "SELECT count(*) FROM jobs WHERE kind = 'sessions.end' AND state = 'ready' AND last_error IS NOT NULL";
+    assert_eq!(app.count(waiting).await, 1);
+    assert_eq!(app.run_jobs().await, 0, "it is not due yet");
+    tokio::spawn(chancery::auth::late_ends::hurry(app.state().clone()));
+    server.start_again().await;
+    let hurried = async {
+        while app.run_jobs().await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), hurried).await.expect("it is due when Redis is back");
+    assert_eq!(app.count(waiting).await, 0);
+}

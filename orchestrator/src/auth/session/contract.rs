@@ -162,7 +162,7 @@ async fn redis_does_what_a_storage_does_over_tls() {
     let watch = watches.watch(SessionKey::of(b"1"));
     let stop = tokio_util::sync::CancellationToken::new();
     let _stop = stop.clone().drop_guard();
-    tokio::spawn(storage.listen(stop));
+    tokio::spawn(storage.listen(stop, Arc::default()));
     tokio::time::timeout(Duration::from_secs(5), watch.woken()).await.expect("it listens");
 }
 
@@ -330,7 +330,7 @@ async fn who_watches_a_session_hears_of_its_end_on_every_replica() {
     let (key, other) = (SessionKey::of(b"1"), SessionKey::of(b"2"));
     let (on_this_replica, on_the_other, of_other) = (here.watch(key), there.watch(key), there.watch(other));
     // Whoever begins to listen may have missed something.
-    tokio::spawn(on_that.listen(stop));
+    tokio::spawn(on_that.listen(stop, Arc::default()));
     let in_time = |watch: super::Watch| async move {
         tokio::time::timeout(Duration::from_secs(5), watch.woken()).await.expect("it is woken");
         watch

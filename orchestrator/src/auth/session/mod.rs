@@ -23,6 +23,7 @@ use axum::http::HeaderMap;
 use axum_extra::extract::cookie::Cookie;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::ExposeSecret as _;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -56,6 +57,7 @@ pub struct Sessions {
     storage: Arc<dyn SessionStorage>,
     is_shared: bool,
     watches: Watches,
+    back: Arc<Notify>,
     master_key: Arc<MasterKey>,
     idle: TimeDelta,
     absolute: TimeDelta,
@@ -76,18 +78,18 @@ impl Sessions {
         ids: SharedIds,
         stop: CancellationToken,
     ) -> Result<Self, StorageError> {
-        let watches = Watches::default();
+        let (watches, back) = (Watches::default(), Arc::new(Notify::new()));
         let is_shared = !redis.url.expose_secret().is_empty();
         let storage: Arc<dyn SessionStorage> = if is_shared {
             let storage = RedisStorage::new(redis, watches.clone())?;
-            tokio::spawn(storage.listen(stop));
+            tokio::spawn(storage.listen(stop, Arc::clone(&back)));
             Arc::new(storage)
         } else {
             Arc::new(MemoryStorage::new(watches.clone()))
         };
         let idle = TimeDelta::minutes(config.idle_minutes);
         let absolute = TimeDelta::hours(config.absolute_hours);
-        Ok(Self { storage, is_shared, watches, master_key, idle, absolute, clock, ids })
+        Ok(Self { storage, is_shared, watches, back, master_key, idle, absolute, clock, ids })
     }
 
     /// Whether other replicas know the same sessions.
@@ -273,6 +275,15 @@ impl Sessions {
             .await
     }
 
+    /// Ends all sessions of a user that had begun by then; says how many there were.
+    ///
+    /// # Errors
+    /// Where the storage doesn't answer.
+    pub async fn end_all_begun_by(&self, user: UserId, then: DateTime<Utc>) -> Result<usize, StorageError> {
+        self.end_labelled(&Label::User(user), |_, session| session.user == user && session.created_at <= then)
+            .await
+    }
+
     /// Ends what came of a session of Keycloak's, and what is still to come of it; says how many there were. Where the
     /// user is known, only what is theirs.
     ///
@@ -304,6 +315,12 @@ impl Sessions {
     /// Wakes when the session may have ended.
     pub fn watch(&self, key: SessionKey) -> Watch {
         self.watches.watch(key)
+    }
+
+    /// Completes when the storage has come back since the last time, or has been reached for the first; never for sessions in this
+    /// process.
+    pub async fn back(&self) {
+        self.back.notified().await;
     }
 
     /// An owner of names that nobody else is.

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -8,6 +8,7 @@ use redis::{
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use secrecy::ExposeSecret as _;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -127,13 +128,17 @@ impl RedisStorage {
         Ok(Self { client, connection, prefix: config.prefix.clone(), watches })
     }
 
-    /// Wakes whoever watches a session that another replica has ended, until `stop`.
-    pub fn listen(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+    /// Wakes whoever watches a session that another replica has ended, until `stop`, and says each time that Redis is back.
+    pub fn listen(
+        &self,
+        stop: CancellationToken,
+        back: Arc<Notify>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let (client, channel, watches) = (self.client.clone(), self.channel(), self.watches.clone());
         async move {
             loop {
                 let heard = async {
-                    if let Err(error) = hear(&client, &channel, &watches).await {
+                    if let Err(error) = hear(&client, &channel, &watches, &back).await {
                         tracing::warn!(%error, "what other replicas say of sessions can't be heard now");
                     }
                     tokio::time::sleep(LISTEN_AGAIN).await;
@@ -198,7 +203,7 @@ impl RedisStorage {
 }
 
 /// Listens until the connection ends.
-async fn hear(client: &Client, channel: &str, watches: &Watches) -> Result<(), StorageError> {
+async fn hear(client: &Client, channel: &str, watches: &Watches, back: &Notify) -> Result<(), StorageError> {
     let subscribed = async {
         let mut listening = client.get_async_pubsub().await?;
         listening.subscribe(channel).await?;
@@ -208,6 +213,7 @@ async fn hear(client: &Client, channel: &str, watches: &Watches) -> Result<(), S
     let listening = listening.map_err(|elapsed| StorageError(Box::new(elapsed)))??;
     // What was said before is lost.
     watches.perhaps_ended();
+    back.notify_one();
     let mut messages = listening.into_on_message();
     while let Some(message) = messages.next().await {
         match message.get_payload::<String>().ok().as_deref().and_then(SessionKey::from_hex) {

@@ -43,6 +43,13 @@ impl std::fmt::Debug for SessionKey {
 #[error("the storage of sign-ins can't be reached")]
 pub struct StorageError(#[source] pub(super) Box<dyn std::error::Error + Send + Sync>);
 
+impl StorageError {
+    /// What a cause does to the storage.
+    pub(crate) fn from_source(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(source))
+    }
+}
+
 impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Self {
         Self::unavailable(&error).named("sign_in_storage", "The storage of sign-ins can't be reached")
