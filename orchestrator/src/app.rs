@@ -3,7 +3,6 @@
 use std::{ops::Deref, sync::Arc};
 
 use connector_keycloak::{KeycloakAdmin, KeycloakSettings};
-use tokio::sync::Notify;
 
 use crate::{
     approvals,
@@ -21,7 +20,7 @@ use crate::{
     db::{ConnectError, Database},
     directory::{Directory, Reconciler},
     ids::SharedIds,
-    inbox::{Processor, SourceCache},
+    inbox::{Intake, Lanes, Processor, SourceCache, Upkeep},
     jobs::{Registry, Worker},
     lifecycle::Lifecycle,
     limits::Limits,
@@ -94,8 +93,10 @@ pub struct App {
     pub sources: SourceCache,
     /// Starting and stopping.
     pub lifecycle: Lifecycle,
-    /// Woken when the inbox has accepted something.
-    pub inbox_grown: Notify,
+    /// Where received webhooks are handed in.
+    pub intake: Intake,
+    /// The lanes of the inbox that have something to process.
+    pub inbox_lanes: Arc<Lanes>,
     /// What the start page shows; none but in the demo.
     pub start_page: Option<Arc<crate::pages::StartPage>>,
 }
@@ -173,6 +174,15 @@ impl AppState {
         let limits = Limits::new(&config.limits, &clock);
         let streams = OpenStreams::new(&config.limits);
         let ui = shell_ui::Ui::new(&config.http.assets_url);
+        let inbox_lanes = Arc::new(Lanes::default());
+        // To the hard end: what requests have handed in is stored and answered.
+        let intake = Intake::start(
+            database.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&inbox_lanes),
+            &config.inbox,
+            lifecycle.hard.clone(),
+        );
         Ok(Self(Arc::new(App {
             config,
             clock,
@@ -192,7 +202,8 @@ impl AppState {
             ui,
             sources: SourceCache::default(),
             lifecycle,
-            inbox_grown: Notify::new(),
+            intake,
+            inbox_lanes,
             start_page,
         })))
     }
@@ -214,9 +225,9 @@ impl AppState {
 
     /// Starts what runs beside the requests: jobs, the inbox, and comparing with Keycloak.
     pub fn spawn_background(&self) {
-        let slots = self.config.jobs.workers;
-        self.lifecycle.spawn(self.worker().run(slots));
-        self.lifecycle.spawn(self.processor().run(slots));
+        self.lifecycle.spawn(self.worker().run(self.config.jobs.workers));
+        self.lifecycle.spawn(self.processor().run(self.config.inbox.workers));
+        self.lifecycle.spawn(Upkeep::new(self.clone()).run());
         self.lifecycle.spawn(self.database.clone().listen_to_replicas(self.lifecycle.soft.clone()));
         self.lifecycle.spawn(late_ends::hurry(self.clone()));
         let reconciler = Reconciler::new(self.directory.clone(), self.config.reconcile_period());

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{assert_none, files, root, shown};
 
 /// Problems that only programs get: their endpoints are no pages. By code, with the reason.
-const FOR_PROGRAMS: [(&str, &str); 9] = [
+const FOR_PROGRAMS: [(&str, &str); 10] = [
     ("clock_skew", "/ready, for load balancers"),
     ("events.too_many_streams", "event streams, which scripts open"),
     ("headers_too_large", "a status that says enough: problem-431"),
@@ -13,6 +13,7 @@ const FOR_PROGRAMS: [(&str, &str); 9] = [
     ("idempotency.key_reused", "Idempotency-Key, which no form sends"),
     ("not_json", "bodies of the API"),
     ("stopping", "/ready, for load balancers"),
+    ("webhooks.busy", "webhooks"),
     ("webhooks.refused", "webhooks"),
     ("webhooks.unreadable", "webhooks"),
 ];

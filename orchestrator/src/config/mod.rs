@@ -1,5 +1,6 @@
 //! Typed settings: `default.toml`, then a file, then the environment; each section validates itself.
 
+mod inbox;
 mod redis;
 
 use std::{
@@ -19,7 +20,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-pub use self::redis::RedisConfig;
+pub use self::{inbox::InboxConfig, redis::RedisConfig};
 
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -85,6 +86,8 @@ pub struct Config {
     pub jitsi: JitsiConfig,
     /// The queue.
     pub jobs: JobsConfig,
+    /// Received webhooks.
+    pub inbox: InboxConfig,
     /// Logging.
     pub log: LogConfig,
 }
@@ -501,6 +504,7 @@ impl Config {
             return Err(invalid("session", "idle_minutes and absolute_hours must be more than 0"));
         }
         self.limits.validate()?;
+        self.inbox.validate()?;
         if !(1..=24 * 60).contains(&self.jitsi.token_minutes) {
             return Err(invalid("jitsi.token_minutes", "must be from 1 to 1440"));
         }

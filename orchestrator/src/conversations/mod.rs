@@ -11,5 +11,5 @@ mod store;
 pub use jobs::{ESCALATE_NOTE, EscalateNote, handlers};
 pub use model::{Conversation, Escalation, MAX_REASON, Observation, ObservedMessage};
 pub use routes::router;
-pub use service::{EscalateError, escalate, find, observe, page, page_of, problem};
+pub use service::{EscalateError, escalate, find, observe, page, page_of, problem, updated};
 pub use store::{contacts, open_count};

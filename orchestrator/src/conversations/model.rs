@@ -78,6 +78,32 @@ pub struct Observation {
     pub updated_at: DateTime<Utc>,
 }
 
+impl Observation {
+    /// Takes a later observation of the same conversation in, where both together are the same as one after the other; gives it
+    /// back where they aren't.
+    pub(super) fn followed_by(&mut self, later: Self) -> Result<(), Box<Self>> {
+        let is_newer = later.updated_at >= self.updated_at;
+        // What the later one leaves open, it takes from the mirror, which may know better than the earlier one.
+        let leaves_open = (later.status.is_none() && self.status.is_some())
+            || (later.labels.is_none() && self.labels.is_some());
+        if is_newer && leaves_open {
+            return Err(Box::new(later));
+        }
+        self.inbox_id = later.inbox_id.or(self.inbox_id);
+        self.inbox_name = later.inbox_name.or(self.inbox_name.take());
+        self.contact_name = later.contact_name.or(self.contact_name.take());
+        if is_newer {
+            (self.status, self.labels, self.updated_at) = (later.status, later.labels, later.updated_at);
+        }
+        if let Some(message) = later.message
+            && self.message.as_ref().is_none_or(|known| message.at >= known.at)
+        {
+            self.message = Some(message);
+        }
+        Ok(())
+    }
+}
+
 /// A message that a webhook tells of.
 #[derive(Debug, Clone)]
 pub struct ObservedMessage {

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::model::{Conversation, Observation};
@@ -9,49 +10,158 @@ use crate::{
     ids::{ConversationId, SourceId, TenantId},
 };
 
-/// Writes what was told, but for what is older than what is known. The conversation's id.
-pub(super) async fn upsert(
+/// Writes what was told of conversations, each at most once, but for what is older than what is known. Their ids, by source and
+/// number.
+pub(super) async fn mirror(
     tx: &mut TenantTx,
     tenant: TenantId,
-    observed: &Observation,
-) -> Result<ConversationId, sqlx::Error> {
-    let (id, now) = (tx.new_id(), tx.now());
-    let message = observed.message.as_ref();
-    sqlx::query_scalar!(
-        r#"INSERT INTO conversations AS known (tenant_id, id, source_id, service, account, display_id, inbox_id, inbox_name, contact_name, status, labels,
-                                      last_message, last_message_by, last_message_at, remote_updated_at, created_at, updated_at)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10, 'open'), coalesce($11, '{}'::text[]), $12, $13, $14, $15, $16, $16)
-           ON CONFLICT ON CONSTRAINT conversations_display_id DO UPDATE SET
-               inbox_id = coalesce($7, known.inbox_id),
-               inbox_name = coalesce($8, known.inbox_name),
-               contact_name = coalesce($9, known.contact_name),
-               status = CASE WHEN $15 >= known.remote_updated_at THEN coalesce($10, known.status) ELSE known.status END,
-               labels = CASE WHEN $15 >= known.remote_updated_at THEN coalesce($11, known.labels) ELSE known.labels END,
-               last_message = CASE WHEN $14 >= coalesce(known.last_message_at, '-infinity') THEN $12 ELSE known.last_message END,
-               last_message_by = CASE WHEN $14 >= coalesce(known.last_message_at, '-infinity') THEN $13 ELSE known.last_message_by END,
-               last_message_at = greatest($14, known.last_message_at),
-               remote_updated_at = greatest($15, known.remote_updated_at),
-               updated_at = $16
-           RETURNING id AS "id: ConversationId""#,
+    observed: &[Observation],
+) -> Result<HashMap<(SourceId, i64), ConversationId>, sqlx::Error> {
+    let mut ids = update(tx, tenant, observed).await?;
+    let is_new = |one: &&Observation, ids: &HashMap<_, _>| !ids.contains_key(&(one.source, one.display_id));
+    let new: Vec<_> = observed.iter().filter(|one| is_new(one, &ids)).cloned().collect();
+    if !new.is_empty() {
+        ids.extend(insert(tx, tenant, &new).await?);
+        // Somebody else has made one meanwhile: it is known now.
+        let lost: Vec<_> = new.iter().filter(|one| is_new(one, &ids)).cloned().collect();
+        if !lost.is_empty() {
+            ids.extend(update(tx, tenant, &lost).await?);
+        }
+    }
+    Ok(ids)
+}
+
+/// What stands between labels on their way into a statement: no array of arrays with different lengths can be sent.
+const SEPARATOR: &str = "\u{1f}";
+
+/// The columns of observations, as arrays.
+struct Columns<'a> {
+    sources: Vec<Uuid>,
+    display_ids: Vec<i64>,
+    inbox_ids: Vec<Option<i64>>,
+    inbox_names: Vec<Option<&'a str>>,
+    contact_names: Vec<Option<&'a str>>,
+    statuses: Vec<Option<&'a str>>,
+    labels: Vec<Option<String>>,
+    messages: Vec<Option<&'a str>>,
+    message_authors: Vec<Option<&'a str>>,
+    message_times: Vec<Option<DateTime<Utc>>>,
+    times: Vec<DateTime<Utc>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(observed: &'a [Observation]) -> Self {
+        fn all<'a, T>(observed: &'a [Observation], column: impl Fn(&'a Observation) -> T) -> Vec<T> {
+            observed.iter().map(column).collect()
+        }
+        let message = |one: &'a Observation| one.message.as_ref();
+        Self {
+            sources: all(observed, |one| one.source.0),
+            display_ids: all(observed, |one| one.display_id),
+            inbox_ids: all(observed, |one| one.inbox_id),
+            inbox_names: all(observed, |one| one.inbox_name.as_deref()),
+            contact_names: all(observed, |one| one.contact_name.as_deref()),
+            statuses: all(observed, |one| one.status.as_deref()),
+            labels: all(observed, |one| {
+                let labels = one.labels.as_ref()?;
+                Some(
+                    labels
+                        .iter()
+                        .map(|label| label.replace(SEPARATOR, " "))
+                        .collect::<Vec<_>>()
+                        .join(SEPARATOR),
+                )
+            }),
+            messages: all(observed, |one| message(one).map(|message| message.content.as_str())),
+            message_authors: all(observed, |one| message(one).and_then(|message| message.by.as_deref())),
+            message_times: all(observed, |one| message(one).map(|message| message.at)),
+            times: all(observed, |one| one.updated_at),
+        }
+    }
+}
+
+async fn update(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    observed: &[Observation],
+) -> Result<HashMap<(SourceId, i64), ConversationId>, sqlx::Error> {
+    let (now, told) = (tx.now(), Columns::of(observed));
+    let rows = sqlx::query!(
+        r#"UPDATE conversations AS known SET
+               inbox_id = coalesce(told.inbox_id, known.inbox_id),
+               inbox_name = coalesce(told.inbox_name, known.inbox_name),
+               contact_name = coalesce(told.contact_name, known.contact_name),
+               status = CASE WHEN told.at >= known.remote_updated_at THEN coalesce(told.status, known.status) ELSE known.status END,
+               labels = CASE WHEN told.at >= known.remote_updated_at THEN coalesce(string_to_array(told.labels, $13), known.labels) ELSE known.labels END,
+               last_message = CASE WHEN told.message_at >= coalesce(known.last_message_at, '-infinity') THEN told.message ELSE known.last_message END,
+               last_message_by = CASE WHEN told.message_at >= coalesce(known.last_message_at, '-infinity') THEN told.message_by ELSE known.last_message_by END,
+               last_message_at = greatest(told.message_at, known.last_message_at),
+               remote_updated_at = greatest(told.at, known.remote_updated_at),
+               updated_at = $14
+           FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[])
+                AS told (source_id, display_id, inbox_id, inbox_name, contact_name, status, labels, message, message_by, message_at, at)
+           WHERE known.tenant_id = $1 AND known.source_id = told.source_id AND known.display_id = told.display_id
+           RETURNING known.id AS "id: ConversationId", known.source_id AS "source: SourceId", known.display_id"#,
         tenant.0,
-        id,
-        observed.source.0,
-        observed.service,
-        observed.account,
-        observed.display_id,
-        observed.inbox_id,
-        observed.inbox_name,
-        observed.contact_name,
-        observed.status,
-        observed.labels.as_deref(),
-        message.map(|message| message.content.as_str()),
-        message.and_then(|message| message.by.as_deref()),
-        message.map(|message| message.at),
-        observed.updated_at,
+        &told.sources,
+        &told.display_ids,
+        &told.inbox_ids as _,
+        &told.inbox_names as _,
+        &told.contact_names as _,
+        &told.statuses as _,
+        &told.labels as _,
+        &told.messages as _,
+        &told.message_authors as _,
+        &told.message_times as _,
+        &told.times,
+        SEPARATOR,
         now,
     )
-    .fetch_one(tx.connection())
-    .await
+    .fetch_all(tx.connection())
+    .await?;
+    Ok(rows.into_iter().map(|row| ((row.source, row.display_id), row.id)).collect())
+}
+
+async fn insert(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    observed: &[Observation],
+) -> Result<HashMap<(SourceId, i64), ConversationId>, sqlx::Error> {
+    let (now, told) = (tx.now(), Columns::of(observed));
+    let ids: Vec<Uuid> = observed.iter().map(|_| tx.new_id()).collect();
+    let services: Vec<&str> = observed.iter().map(|one| one.service).collect();
+    let accounts: Vec<&str> = observed.iter().map(|one| one.account.as_str()).collect();
+    let rows = sqlx::query!(
+        r#"INSERT INTO conversations (tenant_id, id, source_id, service, account, display_id, inbox_id, inbox_name, contact_name, status, labels,
+                                      last_message, last_message_by, last_message_at, remote_updated_at, created_at, updated_at)
+           SELECT $1, id, source_id, service, account, display_id, inbox_id, inbox_name, contact_name, coalesce(status, 'open'),
+                  coalesce(string_to_array(labels, $16), '{}'), message, message_by, message_at, at, $17, $17
+           FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[],
+                       $13::uuid[], $14::text[], $15::text[])
+                AS told (source_id, display_id, inbox_id, inbox_name, contact_name, status, labels, message, message_by, message_at, at, id, service, account)
+           ON CONFLICT ON CONSTRAINT conversations_display_id DO NOTHING
+           RETURNING id AS "id: ConversationId", source_id AS "source: SourceId", display_id"#,
+        tenant.0,
+        &told.sources,
+        &told.display_ids,
+        &told.inbox_ids as _,
+        &told.inbox_names as _,
+        &told.contact_names as _,
+        &told.statuses as _,
+        &told.labels as _,
+        &told.messages as _,
+        &told.message_authors as _,
+        &told.message_times as _,
+        &told.times,
+        &ids,
+        &services as _,
+        &accounts as _,
+        SEPARATOR,
+        now,
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    Ok(rows.into_iter().map(|row| ((row.source, row.display_id), row.id)).collect())
 }
 
 /// The conversation with this id in one of `tenants`; its link is not known here.

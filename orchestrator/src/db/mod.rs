@@ -14,7 +14,8 @@ use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
-    PgPool, Postgres, Transaction,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres, Transaction,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -98,7 +99,7 @@ impl Database {
             connect_login("database.url", &config.url, config.max_connections),
             connect_login("database.worker_url", &config.worker_url, config.worker_max_connections),
         )?;
-        let wakeups = Wakeups::start(worker.clone());
+        let wakeups = Wakeups::start(worker.clone(), ids.uuid_v7(clock.now()));
         Ok(Self { app, worker, clock, ids, wakeups, unneeded_jobs: unneeded_jobs.into() })
     }
 
@@ -136,6 +137,22 @@ impl Database {
     /// Where there is no connection.
     pub async fn system_tx(&self) -> Result<SystemTx, sqlx::Error> {
         Ok(SystemTx(self.worker.begin().await?))
+    }
+
+    /// A connection of the worker's without a tenant, on which each statement is a transaction of its own.
+    ///
+    /// # Errors
+    /// Where there is no connection.
+    pub async fn system(&self) -> Result<SystemConnection, sqlx::Error> {
+        Ok(SystemConnection(self.worker.acquire().await?))
+    }
+
+    /// The same outside the pool, for somebody who keeps it: no other work ever waits for it, nor the other way round.
+    ///
+    /// # Errors
+    /// Where there is no connection.
+    pub async fn system_link(&self) -> Result<SystemLink, sqlx::Error> {
+        Ok(SystemLink(self.worker.connect_options().connect().await?))
     }
 
     /// A candidate for what one replica does at a time.
@@ -199,7 +216,7 @@ pub struct SystemTx(Transaction<'static, Postgres>);
 
 impl SystemTx {
     /// The connection, for a query.
-    pub fn connection(&mut self) -> &mut sqlx::PgConnection {
+    pub fn connection(&mut self) -> &mut PgConnection {
         &mut self.0
     }
 
@@ -209,5 +226,33 @@ impl SystemTx {
     /// Where the database says no; nothing has happened then.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         self.0.commit().await
+    }
+}
+
+/// A connection of the worker's pool, without a tenant and without a transaction.
+#[derive(Debug)]
+pub struct SystemConnection(PoolConnection<Postgres>);
+
+impl SystemConnection {
+    /// The connection, for a query.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+/// A connection of the worker's that belongs to one task, without a tenant and without a transaction.
+#[derive(Debug)]
+pub struct SystemLink(PgConnection);
+
+impl SystemLink {
+    /// The connection, for a query.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+
+    /// Says goodbye to the server.
+    pub async fn close(self) {
+        // Whatever happens to the farewell, the connection is gone.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.0.close()).await;
     }
 }

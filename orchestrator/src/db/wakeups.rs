@@ -11,6 +11,8 @@ use sqlx::{PgPool, postgres::PgListener};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
+use uuid::Uuid;
+
 use crate::ids::TenantId;
 
 const CHANNEL: &str = "chancery_wakeups";
@@ -18,12 +20,18 @@ const CHANNEL: &str = "chancery_wakeups";
 const COALESCE: Duration = Duration::from_millis(5);
 /// A NOTIFY's payload holds at most 8,000 bytes: this many tenants fit.
 const TENANTS_A_NOTIFY: usize = 200;
+/// What begins the payload about the inbox's lanes; then come the origin and the lanes.
+const LANES: &str = "lanes:";
 const RECONNECT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Inner {
     jobs: Notify,
     events: broadcast::Sender<TenantId>,
+    /// The inbox's lanes in which other replicas have stored something, as bits.
+    lanes: broadcast::Sender<u16>,
+    /// Tells this process's own NOTIFYs apart.
+    origin: Uuid,
     outgoing: Mutex<Outgoing>,
     has_outgoing: Notify,
 }
@@ -31,6 +39,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Outgoing {
     jobs: bool,
+    lanes: u16,
     tenants: BTreeSet<TenantId>,
 }
 
@@ -39,12 +48,15 @@ struct Outgoing {
 pub struct Wakeups(Arc<Inner>);
 
 impl Wakeups {
-    /// Starts telling; the task ends with the pool.
-    pub fn start(pool: PgPool) -> Self {
+    /// Starts telling; the task ends with the pool. `origin` is this process's, and no other's.
+    pub fn start(pool: PgPool, origin: Uuid) -> Self {
         let (events, _) = broadcast::channel(4096);
+        let (lanes, _) = broadcast::channel(64);
         let wakeups = Self(Arc::new(Inner {
             jobs: Notify::new(),
             events,
+            lanes,
+            origin,
             outgoing: Mutex::default(),
             has_outgoing: Notify::new(),
         }));
@@ -60,6 +72,16 @@ impl Wakeups {
     /// The tenants whose event logs have grown.
     pub fn events(&self) -> broadcast::Receiver<TenantId> {
         self.0.events.subscribe()
+    }
+
+    /// The lanes of the inbox in which other replicas have stored something, as bits.
+    pub fn lanes(&self) -> broadcast::Receiver<u16> {
+        self.0.lanes.subscribe()
+    }
+
+    /// Tells the other replicas that something was stored in these lanes of the inbox, as bits.
+    pub(crate) fn lanes_committed(&self, lanes: u16) {
+        self.send(|outgoing| outgoing.lanes |= lanes);
     }
 
     pub(super) fn jobs_committed(&self) {
@@ -95,6 +117,7 @@ async fn notify_others(pool: PgPool, inner: std::sync::Weak<Inner>) {
         }
         tokio::time::sleep(COALESCE).await;
         let outgoing = std::mem::take(&mut *strong.outgoing.lock().unwrap_or_else(PoisonError::into_inner));
+        let origin = strong.origin;
         drop(strong);
         let tenants: Vec<_> = outgoing.tenants.into_iter().collect();
         let mut payloads: Vec<String> = tenants
@@ -105,6 +128,9 @@ async fn notify_others(pool: PgPool, inner: std::sync::Weak<Inner>) {
             .collect();
         if outgoing.jobs {
             payloads.push("jobs".to_owned());
+        }
+        if outgoing.lanes != 0 {
+            payloads.push(format!("{LANES}{}:{}", origin.simple(), outgoing.lanes));
         }
         for payload in payloads {
             if let Err(error) =
@@ -147,11 +173,37 @@ async fn listen_once(
         let notification = listener.recv().await?;
         match notification.payload() {
             "jobs" => wakeups.0.jobs.notify_one(),
+            lanes if lanes.starts_with(LANES) => {
+                if let Some(lanes) = others_lanes(lanes, wakeups.0.origin) {
+                    let _ = wakeups.0.lanes.send(lanes);
+                }
+            }
             tenants => {
                 for tenant in tenants.split(',').filter_map(|tenant| tenant.parse::<TenantId>().ok()) {
                     let _ = wakeups.0.events.send(tenant);
                 }
             }
         }
+    }
+}
+
+/// The lanes that a payload names; none where it is this process's own, or can't be read.
+fn others_lanes(payload: &str, own: Uuid) -> Option<u16> {
+    let (origin, lanes) = payload.strip_prefix(LANES)?.split_once(':')?;
+    (origin.parse::<Uuid>().ok()? != own).then_some(())?;
+    lanes.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_not_woken_by_its_own_lanes() {
+        let (own, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let payload = |origin: Uuid| format!("{LANES}{}:{}", origin.simple(), 0b101);
+        assert_eq!(others_lanes(&payload(other), own), Some(0b101));
+        assert_eq!(others_lanes(&payload(own), own), None);
+        assert_eq!(others_lanes("lanes:x:1", own), None);
     }
 }

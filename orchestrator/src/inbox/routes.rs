@@ -10,8 +10,9 @@ use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
+    accepting::NotStored,
     chatwoot,
-    model::{Accepted, BODY_SEALED_FOR, Identified, Source},
+    model::{Identified, Incoming, RawRequest, Source, subject_key},
     sources::{self, SourceError},
     store,
 };
@@ -149,35 +150,54 @@ async fn accept_signed(
             Problem::new(StatusCode::BAD_REQUEST, "webhooks.unreadable", "The body is not one of this service's events")
         }
     })?;
-    store_event(state, charge, &source, identified, &body).await
+    store_event(state, charge, &source, identified, &headers, &body).await
 }
 
+/// Stores an event; answered when it is durable. Where a request holds several, it is called for each without waiting for the one
+/// before: the order of the calls is the order of the events.
 async fn store_event(
     state: &AppState,
     charge: &Charge,
     source: &Source,
     identified: Identified,
-    body: &[u8],
+    headers: &HeaderMap,
+    body: &Bytes,
 ) -> ProblemResult<Received> {
     // Only what is proven to come from the source takes from its quota: nobody else can use it up.
     charge.to(state.limits.source.take(&source.id))?;
-    let now = state.clock.now();
-    let sealed_body = state
-        .master_key
-        .seal(&*state.ids, BODY_SEALED_FOR, body)
+    let received_at = state.clock.now();
+    let sealed_request = RawRequest::seal(&state.master_key, &*state.ids, headers, body)
         .map_err(|error| Problem::internal(&error))?;
-    let accepted = Accepted { identified, sealed_body };
-    let mut tx = state.database.system_tx().await?;
-    let id = InboxEventId(state.ids.uuid_v7(now));
-    let (id, new) =
-        store::accept(&mut tx, source.tenant, source.id, &source.service, id, &accepted, now).await?;
-    tx.commit().await?;
-    let outcome = if new { "accepted" } else { "duplicate" };
+    let event = Incoming {
+        tenant: source.tenant,
+        source: source.id,
+        service: source.service.clone(),
+        id: InboxEventId(state.ids.uuid_v7(received_at)),
+        received_at,
+        subject_key: subject_key(source.id, &identified.subject),
+        identified,
+        sealed_request,
+    };
+    let stored = state.intake.accept(event).await.map_err(|error| not_stored(source, error))?;
+    let outcome = if stored.duplicate { "duplicate" } else { "accepted" };
     metrics::counter!("chancery_inbox_received_total", "service" => source.service.clone(), "outcome" => outcome).increment(1);
-    if new {
-        state.inbox_grown.notify_one();
+    Ok(Received { id: stored.id, duplicate: stored.duplicate })
+}
+
+/// What a sender is told whose event isn't stored, or not surely: to send it again. A repeat finds its key.
+fn not_stored(source: &Source, error: NotStored) -> Problem {
+    let reason = match error {
+        NotStored::Full(full) => full.as_str(),
+        NotStored::Unavailable => "unavailable",
+        NotStored::Refused => "refused",
+    };
+    metrics::counter!("chancery_inbox_rejected_total", "service" => source.service.clone(), "reason" => reason).increment(1);
+    match error {
+        NotStored::Full(_) => Problem::unavailable(&error)
+            .named("webhooks.busy", "Too much is waiting to be stored, please try again"),
+        NotStored::Unavailable => Problem::unavailable(&error),
+        NotStored::Refused => Problem::internal(&error),
     }
-    Ok(Received { id, duplicate: !new })
 }
 
 /// Proves that the homeserver of a source sent the request.
@@ -245,8 +265,10 @@ async fn matrix_transaction(
         subject: "transactions".to_owned(),
         delivery_id: Some(store::storable(&transaction, 200)),
         key_hash: store::key_hash(&[b"transaction", transaction.as_bytes()]),
+        occurred_at: None,
+        source_uri: None,
     };
-    match store_event(&state, &charge, &source, identified, &body).await {
+    match store_event(&state, &charge, &source, identified, &headers, &body).await {
         Ok(_) => Json(serde_json::json!({})).into_response(),
         Err(problem) => in_matrix_words(problem),
     }

@@ -12,7 +12,7 @@ mod store;
 mod stream;
 
 pub use hub::Hub;
-pub use model::{Event, EventType};
+pub use model::{Appended, Event, EventType};
 pub use open_streams::{OpenStreams, StreamPermit};
 pub use stream::{Access, Nudges, Recheck, StreamRequest, last_event_id, stream};
 
@@ -32,6 +32,18 @@ pub async fn append(
 ) -> Result<(), sqlx::Error> {
     store::append(tx, event, permission, resource).await?;
     tx.appended();
+    Ok(())
+}
+
+/// Appends several events at once, in this order. As with [`append`], it comes last in a transaction.
+///
+/// # Errors
+/// Where the database says no.
+pub async fn append_all(tx: &mut TenantTx, appended: Vec<Appended>) -> Result<(), sqlx::Error> {
+    if !appended.is_empty() {
+        store::append_all(tx, appended).await?;
+        tx.appended();
+    }
     Ok(())
 }
 

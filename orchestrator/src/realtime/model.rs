@@ -1,3 +1,5 @@
+use uuid::Uuid;
+
 use crate::{auth::Permission, ids::TenantId};
 
 /// What happened.
@@ -23,6 +25,10 @@ pub enum EventType {
     ConsultationCancelled,
     /// The tenant's settings were changed.
     SettingsUpdated,
+    /// A webhook has taken effect; told with the attributes of its event.
+    WebhookReceived,
+    /// A webhook could not be processed and is given up until somebody replays it.
+    WebhookDead,
 }
 
 impl EventType {
@@ -39,6 +45,8 @@ impl EventType {
             Self::ConsultationEnded => "consultation.ended",
             Self::ConsultationCancelled => "consultation.cancelled",
             Self::SettingsUpdated => "settings.updated",
+            Self::WebhookReceived => "webhook.received",
+            Self::WebhookDead => "webhook.dead",
         }
     }
 }
@@ -54,4 +62,17 @@ pub struct Event {
     pub permission: Option<Permission>,
     /// The message as it goes over the wire, the same for all.
     pub frame: bytes::Bytes,
+}
+
+/// What is to be appended to a tenant's log.
+#[derive(Debug)]
+pub struct Appended {
+    /// What happened.
+    pub event: EventType,
+    /// Who may see it.
+    pub permission: Permission,
+    /// What it is about.
+    pub resource: Uuid,
+    /// What is told beside its type, its id and its tenant.
+    pub told: serde_json::Map<String, serde_json::Value>,
 }

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::model::{Event, EventType};
+use super::model::{Appended, Event, EventType};
 use crate::{auth::Permission, db::TenantTx, ids::TenantId};
 
 pub(super) async fn append(
@@ -26,6 +26,43 @@ pub(super) async fn append(
         permission.as_str(),
         resource,
         data,
+        now,
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn append_all(tx: &mut TenantTx, appended: Vec<Appended>) -> Result<(), sqlx::Error> {
+    let tenant = tx.tenant().map(|tenant| tenant.0);
+    let now = tx.now();
+    let count = i64::try_from(appended.len()).unwrap_or(i64::MAX);
+    let (mut types, mut permissions, mut resources, mut data) = (vec![], vec![], vec![], vec![]);
+    for Appended { event, permission, resource, mut told } in appended {
+        told.insert("type".to_owned(), event.as_str().into());
+        told.insert("id".to_owned(), resource.to_string().into());
+        told.insert("tenantId".to_owned(), tenant.map(|tenant| tenant.to_string()).into());
+        types.push(event.as_str());
+        permissions.push(permission.as_str());
+        resources.push(resource);
+        data.push(serde_json::Value::Object(told));
+    }
+    sqlx::query!(
+        "WITH stream AS (
+             INSERT INTO event_streams (tenant_id, last_sequence) VALUES ($1, $2)
+             ON CONFLICT (tenant_id) DO UPDATE SET last_sequence = event_streams.last_sequence + $2
+             RETURNING last_sequence
+         )
+         INSERT INTO events (tenant_id, sequence, type, permission, resource_id, data, created_at)
+         SELECT $1, stream.last_sequence - $2 + appended.number, appended.type, appended.permission, appended.resource_id, appended.data, $7
+         FROM stream CROSS JOIN unnest($3::text[], $4::text[], $5::uuid[], $6::jsonb[])
+              WITH ORDINALITY AS appended (type, permission, resource_id, data, number)",
+        tenant,
+        count,
+        &types as _,
+        &permissions as _,
+        &resources,
+        &data,
         now,
     )
     .execute(tx.connection())

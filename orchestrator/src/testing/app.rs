@@ -212,7 +212,7 @@ impl TestApp {
     /// The number of rows of every table: what a refused request must not change.
     pub async fn row_counts(&self) -> Vec<(String, i64)> {
         self.state.refusals.settled().await;
-        let tables = sqlx::query("SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1")
+        let tables = sqlx::query("SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY 1")
             .fetch_all(&self.superuser)
             .await
             .unwrap();
@@ -364,7 +364,10 @@ async fn left_over(database: &str, now: DateTime<Utc>) -> Result<Vec<String>, sq
         "SELECT kind || ' ' || key || ' (' || state || coalesce(': ' || last_error, '') || ')' FROM jobs
          WHERE state IN ('running', 'dead') OR (state = 'ready' AND run_at <= $1)
          UNION ALL
-         SELECT 'inbox ' || subject || ' (' || state || coalesce(': ' || last_error, '') || ')' FROM inbox_pending WHERE state = 'dead' OR run_at <= $1",
+         SELECT 'inbox event ' || event_id || ' (pending)' FROM inbox_pending
+         UNION ALL
+         SELECT 'inbox event ' || event_id || ' (' || state || coalesce(': ' || last_error, '') || ')' FROM inbox_failures
+         WHERE state IN ('dead', 'parked', 'replaying') OR (state = 'ready' AND run_at <= $1)",
     )
     .bind(now)
     .fetch_all(&mut superuser)

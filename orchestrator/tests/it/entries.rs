@@ -48,6 +48,15 @@ fn tables() -> BTreeMap<&'static str, Entry> {
         ("inbox_events", Entry::Itself("the received webhook, never changed")),
         ("inbox_keys", Entry::Itself("which webhooks were received")),
         ("inbox_pending", Entry::Itself("which webhooks are still to be processed")),
+        (
+            "inbox_failures",
+            Entry::Itself(
+                "which webhooks were not processed at once; commands about them have their entries",
+            ),
+        ),
+        ("inbox_attempts", Entry::Itself("how processing webhooks went")),
+        ("inbox_lanes", Entry::Itself("who processes webhooks right now")),
+        ("timeline", Entry::Itself("a record itself: what the received webhooks told (docs/adr/0003)")),
         ("events", Entry::Itself("what was told of changes that have their entries")),
         ("event_streams", Entry::Itself("how many events there are")),
         ("jobs", Entry::Itself("work to do: what it does has its entry")),

@@ -87,7 +87,10 @@ async fn an_event_of_another_account_changes_nothing() {
     app.deliver(&event).await.expect(200);
     app.run_jobs().await;
     assert_eq!(app.count("SELECT count(*) FROM conversations").await, 0);
-    assert_eq!(app.count("SELECT count(*) FROM inbox_pending WHERE state = 'dead'").await, 1);
+    assert_eq!(
+        app.count("SELECT count(*) FROM inbox_failures WHERE state = 'dead' AND cause = 'poison'").await,
+        1
+    );
     // What is dead doesn't hold up what comes after it.
     conversation(&app, 26).await;
     app.leave_jobs();

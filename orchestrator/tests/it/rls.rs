@@ -9,10 +9,13 @@ use uuid::Uuid;
 
 /// Tables that one login reaches without a tenant: what comes in before its tenant is known, the queue, the mirror of
 /// Keycloak, and the answers that belong to who asked. This list only shrinks.
-const SYSTEM_TABLES: [&str; 10] = [
+const SYSTEM_TABLES: [&str; 13] = [
     "idempotency_keys",
+    "inbox_attempts",
     "inbox_events",
+    "inbox_failures",
     "inbox_keys",
+    "inbox_lanes",
     "inbox_pending",
     "jobs",
     "memberships",
@@ -23,9 +26,11 @@ const SYSTEM_TABLES: [&str; 10] = [
 ];
 
 /// Keys that don't begin with the tenant. This list only shrinks.
-const KEYS_WITHOUT_TENANT: [&str; 4] = [
+const KEYS_WITHOUT_TENANT: [&str; 5] = [
     // Belongs to who asked.
     "idempotency_keys_pkey",
+    // A lane holds events of all tenants.
+    "inbox_lanes_pkey",
     // A person isn't a tenant's.
     "principals_pkey",
     // The tenant itself.
@@ -33,6 +38,9 @@ const KEYS_WITHOUT_TENANT: [&str; 4] = [
     // The URL of a source names it alone.
     "webhook_sources_id",
 ];
+
+/// Functions with their owner's rights: only the worker may call them. This list only shrinks.
+const DEFINERS: [&str; 2] = ["drop_inbox_partitions", "make_inbox_partitions"];
 
 /// The column that says whose a row is.
 fn owner_column(table: &str) -> &'static str {
@@ -167,10 +175,6 @@ async fn catalogue(connection: &mut PgConnection, app: &str, worker: &str) -> Ve
     // What would run or read as its owner, past the policies.
     for (what, sql) in [
         (
-            "a SECURITY DEFINER function",
-            "SELECT proname::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef",
-        ),
-        (
             "a view or a foreign table",
             "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('v', 'm', 'f')",
         ),
@@ -179,6 +183,43 @@ async fn catalogue(connection: &mut PgConnection, app: &str, worker: &str) -> Ve
         let found: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut *connection).await.unwrap();
         wrong.extend(found.into_iter().map(|name| format!("{name}: is {what}")));
     }
+
+    let definers = sqlx::query(
+        "SELECT proname::text, has_function_privilege($1, oid, 'EXECUTE'), has_function_privilege($2, oid, 'EXECUTE'),
+                EXISTS (SELECT 1 FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0),
+                coalesce(proconfig @> ARRAY['search_path=pg_catalog, public, pg_temp'], false)
+         FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef",
+    )
+    .bind(app)
+    .bind(worker)
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    for definer in &definers {
+        let (name, app_may, worker_may, everybody_may, has_path): (String, bool, bool, bool, bool) =
+            (definer.get(0), definer.get(1), definer.get(2), definer.get(3), definer.get(4));
+        if !DEFINERS.contains(&name.as_str()) {
+            wrong.push(format!("{name}: is a SECURITY DEFINER function"));
+        }
+        if app_may || everybody_may || !worker_may {
+            wrong.push(format!("{name}: others than the worker may call it, or the worker may not"));
+        }
+        if !has_path {
+            wrong.push(format!("{name}: finds what it names by its caller's search path"));
+        }
+    }
+    if definers.len() < DEFINERS.len() {
+        wrong.push("a SECURITY DEFINER function is excepted and doesn't exist".to_owned());
+    }
+    // Past its parent, a partition is nobody's.
+    let open: Vec<String> = sqlx::query_scalar(
+        "SELECT relname::text FROM pg_class WHERE relispartition AND relkind = 'r'
+           AND (NOT relrowsecurity OR NOT relforcerowsecurity OR relacl IS NOT NULL OR EXISTS (SELECT 1 FROM pg_policy WHERE polrelid = pg_class.oid))",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    wrong.extend(open.into_iter().map(|name| format!("{name}: can be reached past its parent")));
 
     for role in [app, worker] {
         let too_much: bool = sqlx::query_scalar(
@@ -238,6 +279,33 @@ fn samples() -> BTreeMap<&'static str, &'static str> {
             "INSERT INTO memberships (tenant_id, user_id, group_id, role, seen_at) VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'agent', now())",
         ),
         (
+            "inbox_attempts",
+            "INSERT INTO inbox_attempts (tenant_id, event_id, attempt, begun_at, ended_at, outcome, replay) VALUES ($1, gen_random_uuid(), 1, now(), now(), 'done', false)",
+        ),
+        (
+            "inbox_events",
+            "INSERT INTO inbox_events (tenant_id, id, received_at, source_id, subject_key, service, type, subject, key_hash, sealed_request)
+             VALUES ($1, gen_random_uuid(), '2020-01-01', gen_random_uuid(), 0, 'chatwoot', 't', 's', '', '')",
+        ),
+        (
+            "inbox_failures",
+            "INSERT INTO inbox_failures (tenant_id, event_id, received_at, subject_key, seq, bytes, lane, state, attempts, run_at, updated_at)
+             VALUES ($1, gen_random_uuid(), now(), 0, 0, 0, 0, 'dead', 1, now(), now())",
+        ),
+        (
+            "inbox_keys",
+            "INSERT INTO inbox_keys (tenant_id, source_id, key_hash, event_id, received_at) VALUES ($1, gen_random_uuid(), sha256(''), gen_random_uuid(), now())",
+        ),
+        (
+            "inbox_pending",
+            "INSERT INTO inbox_pending (subject_key, received_at, tenant_id, event_id, bytes, lane) VALUES (0, now(), $1, gen_random_uuid(), 0, 0)",
+        ),
+        (
+            "timeline",
+            "INSERT INTO timeline (tenant_id, event_id, part, source_id, occurred_at, processed_at, service, type, subject, effects)
+             VALUES ($1, gen_random_uuid(), 0, gen_random_uuid(), now(), now(), 'chatwoot', 't', 's', '{}')",
+        ),
+        (
             "people",
             "INSERT INTO people (tenant_id, user_id, username, name, kind, updated_at) VALUES ($1, gen_random_uuid(), 'u', 'U', 'person', now())",
         ),
@@ -263,6 +331,7 @@ const TENANTS: [Uuid; 3] = [Uuid::from_u128(0xa), Uuid::from_u128(0xb), Uuid::fr
 
 /// Fills the tables, as somebody whom the policies don't hold.
 async fn fill(superuser: &mut PgConnection) {
+    superuser.execute("SELECT make_inbox_partitions('2020-01-01', 1)").await.unwrap();
     let samples = samples();
     for tenant in TENANTS {
         // First what the others refer to.
@@ -427,6 +496,7 @@ async fn each_login_sees_and_changes_only_the_tenant_that_is_set() {
     let app = TestApp::start().await;
     let mut superuser = app.superuser().acquire().await.unwrap();
     fill(&mut superuser).await;
+    app.leave_jobs();
     for (mut login, skip) in
         [(app.app_login().await, &[][..]), (app.worker_login().await, &SYSTEM_TABLES[..])]
     {
@@ -441,6 +511,7 @@ async fn a_connection_that_has_set_nothing_sees_nothing() {
     let app = TestApp::start().await;
     let mut superuser = app.superuser().acquire().await.unwrap();
     fill(&mut superuser).await;
+    app.leave_jobs();
     let mut login = app.app_login().await;
     for table in samples().keys() {
         let sql = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
@@ -506,6 +577,11 @@ async fn the_catalogue_test_notices_what_else_would_open_a_table() {
         "CREATE TABLE notes (tenant_id uuid, id uuid, PRIMARY KEY (tenant_id, id))".to_owned(),
         "CREATE UNIQUE INDEX approvals_title ON approvals (title)".to_owned(),
         "CREATE VIEW all_approvals AS SELECT * FROM approvals".to_owned(),
+        "GRANT EXECUTE ON FUNCTION drop_inbox_partitions(date) TO PUBLIC".to_owned(),
+        format!("GRANT EXECUTE ON FUNCTION make_inbox_partitions(date, integer) TO {app_role}"),
+        "ALTER FUNCTION drop_inbox_partitions(date) RESET search_path".to_owned(),
+        "SELECT make_inbox_partitions('2020-01-01', 1); ALTER TABLE inbox_events_20200101 DISABLE ROW LEVEL SECURITY".to_owned(),
+        format!("SELECT make_inbox_partitions('2020-01-01', 1); GRANT SELECT ON inbox_events_20200101 TO {worker_role}"),
         "CREATE FUNCTION all_titles() RETURNS SETOF text LANGUAGE sql SECURITY DEFINER AS 'SELECT title FROM approvals'".to_owned(),
         "GRANT SELECT ON approvals TO PUBLIC".to_owned(),
         format!("GRANT DELETE ON approvals TO {app_role}"),
@@ -526,6 +602,7 @@ async fn the_probe_notices_each_policy_that_is_missing() {
     let app = TestApp::start().await;
     let mut superuser = app.superuser().acquire().await.unwrap();
     fill(&mut superuser).await;
+    app.leave_jobs();
     for (role, skip) in [(app.role("app"), &[][..]), (app.role("worker"), &SYSTEM_TABLES[..])] {
         for Policy { table, name, admits, verb, is_granted } in policies(&mut superuser, &role).await {
             // Whether what can't be done is held by a policy, only the catalogue can tell.

@@ -1,0 +1,68 @@
+use chrono::{DateTime, Utc};
+use shell_ui::Ui;
+
+use super::{chatwoot, matrix};
+use crate::{
+    conversations::{EscalateNote, Observation},
+    crypto::{CryptoError, MasterKey},
+    inbox::model::{Event, RawRequest},
+};
+
+/// Why an event can't have an effect, however often it is tried.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Poison {
+    #[error("the event can't be read")]
+    Unreadable(#[from] connector_chatwoot::webhook::ParseError),
+    #[error("the transaction can't be read")]
+    Transaction(#[from] connector_matrix::appservice::InvalidTransaction),
+    #[error("the event is of another account than its source")]
+    OtherAccount,
+    #[error("the stored event can't be opened")]
+    Sealed(#[from] CryptoError),
+    #[error("reading the event failed in an unforeseen way")]
+    Panicked,
+}
+
+/// One thing that an event tells, with the attributes of CloudEvents 1.0 that aren't the event's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    pub event_type: String,
+    pub subject: String,
+    pub occurred_at: DateTime<Utc>,
+}
+
+/// What an event means: what is told, and what follows.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The event as received comes first.
+    pub parts: Vec<Part>,
+    pub observation: Option<Observation>,
+    pub note: Option<EscalateNote>,
+}
+
+/// Works out what an event means. No database, and no other server.
+pub(super) fn plan(event: &Event, key: &MasterKey, ui: &Ui, now: DateTime<Utc>) -> Result<Plan, Poison> {
+    // Whatever a body does to a parser, the worker lives on.
+    let planned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read(event, key, ui, now)));
+    planned.unwrap_or(Err(Poison::Panicked))
+}
+
+fn read(event: &Event, key: &MasterKey, ui: &Ui, now: DateTime<Utc>) -> Result<Plan, Poison> {
+    let own = Part {
+        event_type: event.kind.clone(),
+        subject: event.subject.clone(),
+        occurred_at: event.occurred_at.unwrap_or(event.received_at),
+    };
+    let mut plan = Plan { parts: vec![own], observation: None, note: None };
+    match event.service.as_str() {
+        chatwoot::SERVICE => {
+            chatwoot::read(event, &RawRequest::open(key, &event.sealed_request)?.body, ui, now, &mut plan)?;
+        }
+        matrix::SERVICE if event.kind == matrix::TRANSACTION => {
+            matrix::read(&RawRequest::open(key, &event.sealed_request)?.body, event, &mut plan)?;
+        }
+        // What is known of it was known when it was received; nothing follows.
+        _ => {}
+    }
+    Ok(plan)
+}
