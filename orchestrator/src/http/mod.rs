@@ -2,6 +2,7 @@
 
 pub mod etag;
 pub mod extract;
+mod handover;
 pub mod idempotency;
 pub mod middleware;
 pub mod openapi;
@@ -11,4 +12,5 @@ pub mod router;
 pub mod server;
 mod stalled;
 
+pub use handover::Lasting;
 pub use problem::{Problem, ProblemResult};

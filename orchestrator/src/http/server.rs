@@ -1,24 +1,35 @@
 //! Listening and serving.
 
-use std::net::SocketAddr;
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    task::Poll,
+};
 
 use anyhow::Context as _;
-use axum::http::Request;
+use axum::{Router, body::Body, http::Request};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
+    service::{HttpService, service_fn},
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
-};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use tokio::net::{TcpListener, TcpStream};
-
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use super::{middleware::Peer, router::router, stalled::Unstalled};
+use super::{
+    handover::{self, Handover},
+    middleware::Peer,
+    router::router,
+    stalled::Unstalled,
+};
 use crate::{app::AppState, config::MetricsConfig, lifecycle::Lifecycle};
 
 /// Latencies from half a millisecond to ten seconds.
@@ -53,7 +64,7 @@ pub fn serve(state: &AppState, listener: TcpListener) {
     http1.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let mut http2 = http2::Builder::new(TokioExecutor::new());
     http2.timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIMEOUT)).max_concurrent_streams(200);
-    let connections = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     state.lifecycle.spawn(async move {
         loop {
             let (stream, peer) = tokio::select! {
@@ -70,15 +81,10 @@ pub fn serve(state: &AppState, listener: TcpListener) {
             };
             // An event is to leave at once.
             let _ = stream.set_nodelay(true);
-            let peer = Peer(peer.ip());
-            let service = router.clone().map_request(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(peer);
-                request
-            });
-            let service = TowerToHyperService::new(service);
+            let (router, peer) = (router.clone(), Peer(peer.ip()));
             let (http1, http2) = (http1.clone(), http2.clone());
-            let (watcher, stop) = (connections.watcher(), stop.clone());
-            tokio::spawn(async move {
+            let (tracker, stop) = (connections.clone(), stop.clone());
+            connections.spawn(async move {
                 let speaks_http2 = tokio::select! {
                     () = stop.cancelled() => return,
                     begun = tokio::time::timeout(HEAD_TIMEOUT, speaks_http2(&stream)) => match begun {
@@ -86,18 +92,100 @@ pub fn serve(state: &AppState, listener: TcpListener) {
                         Ok(Err(_)) | Err(_) => return,
                     },
                 };
-                let stream = TokioIo::new(Unstalled::new(stream));
+                let handover = Handover::default();
+                let service = service(router, peer, handover.clone());
+                let stream = TokioIo::new(Unstalled::new(stream, handover.clone()));
                 // A task of its own: no larger than its protocol needs, for as long as the connection lasts.
                 if speaks_http2 {
-                    tokio::spawn(ended(watcher.watch(http2.serve_connection(stream, service))));
+                    tracker.spawn(serve_http2(http2.serve_connection(stream, service), stop));
                 } else {
-                    tokio::spawn(ended(watcher.watch(http1.serve_connection(stream, service))));
+                    let connection = http1.serve_connection(stream, service);
+                    tracker.spawn(serve_http1(connection, handover, stop, tracker.clone()));
                 }
             });
         }
         drop(listener);
-        connections.shutdown().await;
+        connections.close();
+        connections.wait().await;
     });
+}
+
+/// The application for the requests of one connection.
+fn service(
+    router: Router,
+    peer: Peer,
+    handover: Handover,
+) -> impl HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send> + Unpin + Send {
+    service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let handover = Handover::is_possible(&request).then(|| handover.clone());
+        let answer = router.clone().oneshot(request);
+        async move {
+            let response = answer.await?;
+            Ok(match handover {
+                Some(handover) => handover.take_body(response),
+                None => response,
+            })
+        }
+    })
+}
+
+/// Serves a connection until it ends, or until all that is left of it is a body that lasts. When it is to stop, what is being
+/// answered still is.
+pub(super) async fn serve_http1<T, S>(
+    mut connection: http1::Connection<TokioIo<Unstalled<T>>, S>,
+    handover: Handover,
+    stop: CancellationToken,
+    connections: TaskTracker,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible> + Unpin,
+{
+    let mut is_stopping = false;
+    let outcome = loop {
+        let next = poll_fn(|context| match Pin::new(&mut connection).poll(context) {
+            Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
+            Poll::Pending => handover.complete().map_or(Poll::Pending, |body| Poll::Ready(Ok(Some(body)))),
+        });
+        tokio::select! {
+            outcome = next => break outcome,
+            () = stop.cancelled(), if !is_stopping => {
+                is_stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    match outcome {
+        // A task of its own again: much smaller than what hyper needs.
+        Ok(Some(body)) => {
+            let stream = connection.into_parts().io.into_inner();
+            connections.spawn(async move { ended(handover::send(stream, body).await) });
+        }
+        Ok(None) => {}
+        Err(error) => ended(Err(error)),
+    }
+}
+
+async fn serve_http2<S>(
+    connection: http2::Connection<TokioIo<Unstalled<TcpStream>>, S, TokioExecutor>,
+    stop: CancellationToken,
+) where
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send + 'static>,
+{
+    let mut connection = pin!(connection);
+    ended(tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    });
+}
+
+fn ended<E: std::fmt::Display>(outcome: Result<(), E>) {
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a connection ended badly");
+    }
 }
 
 /// Whether a connection begins as HTTP/2 does with prior knowledge (RFC 9113, section 3.4); nothing is taken from it. Asked
@@ -116,13 +204,6 @@ async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
         // more costs nothing.
         tokio::time::sleep(pause).await;
         pause *= 2;
-    }
-}
-
-/// Completes with the connection.
-async fn ended(connection: impl Future<Output = Result<(), hyper::Error>>) {
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection ended badly");
     }
 }
 

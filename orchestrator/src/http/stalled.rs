@@ -12,20 +12,23 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use super::handover::Handover;
+
 /// How long a client may take nothing of what waits to be written.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection that breaks where its client has taken nothing of what is written for [`PATIENCE`]. How little it takes at a
-/// time doesn't matter.
+/// time doesn't matter. It tells the handover when all that was to be written is.
 pub(super) struct Unstalled<T> {
     connection: T,
+    handover: Handover,
     /// Runs while something waits to be written.
     patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Unstalled<T> {
-    pub(super) fn new(connection: T) -> Self {
-        Self { connection, patience: None }
+    pub(super) fn new(connection: T, handover: Handover) -> Self {
+        Self { connection, handover, patience: None }
     }
 
     fn within_patience<R>(
@@ -76,7 +79,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Unstalled<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_flush(context)
+        let flushed = Pin::new(&mut self.connection).poll_flush(context);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.handover.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -97,7 +104,7 @@ mod tests {
     async fn a_client_that_reads_nothing_is_cut_off() {
         let (connection, _client) = duplex(8);
         let begun = Instant::now();
-        let error = Unstalled::new(connection).write_all(&[0; 100]).await.unwrap_err();
+        let error = Unstalled::new(connection, Handover::default()).write_all(&[0; 100]).await.unwrap_err();
         assert_eq!((error.kind(), begun.elapsed()), (io::ErrorKind::TimedOut, PATIENCE));
     }
 
@@ -112,7 +119,7 @@ mod tests {
             }
             bytes
         });
-        let mut connection = Unstalled::new(connection);
+        let mut connection = Unstalled::new(connection, Handover::default());
         connection.write_all(&[7; 100]).await.unwrap();
         assert_eq!(reading.await.unwrap(), [7; 100]);
     }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Event, Hub};
 use crate::{
     auth::{Permission, Principal},
+    http::Lasting,
     ids::TenantId,
 };
 
@@ -119,6 +120,7 @@ pub async fn stream(hub: &Hub, request: StreamRequest) -> Result<Response, sqlx:
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response.extensions_mut().insert(Lasting);
     Ok(response)
 }
 

@@ -97,6 +97,28 @@ async fn nobody_has_more_streams_open_than_the_setting_says() {
 }
 
 #[tokio::test]
+async fn an_open_stream_has_its_connection_for_itself() {
+    let app = TestApp::start().await;
+    let (agent, ceo) = (app.agent(), app.ceo());
+    let listen = ceo.request(Method::GET, "/events").query(&[("tenantId", ACME)]);
+    let mut stream = listen.send().await.unwrap();
+    assert_eq!(stream.headers()["connection"], "close");
+    assert_eq!(stream.headers()["transfer-encoding"], "chunked");
+    let mut heard = String::new();
+    approval(&agent, "A").await;
+    while !heard.contains("approval.created") {
+        heard.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    assert!(heard.contains("event: hello"), "{heard}");
+    let answer = ceo.get("/me").await;
+    assert!(!answer.headers.contains_key("connection"), "{:?}", answer.headers);
+    app.run_jobs().await;
+    // When the process stops, the stream ends as it should: reqwest takes a missing last chunk for an error.
+    app.state().lifecycle.soft.cancel();
+    assert_eq!(stream.chunk().await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_browser_has_no_more_streams_open_than_the_setting_says() {
     let app = TestApp::start_with(|config| config.limits.streams_per_session = 2).await;
     let url = format!("http://{}/app/t/{}/events", app.addresses().chancery, app.tenant(ACME));
