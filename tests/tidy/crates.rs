@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use crate::{root, shown};
 
 /// The crates of ours that a crate may depend on.
-const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
     ("connectors/core", &[]),
     ("connectors/keycloak", &["connector-core"]),
     ("connectors/chatwoot", &["connector-core"]),
@@ -38,6 +38,10 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
             "shell-ui",
             "local-postgres",
         ],
+    ),
+    (
+        "tests/chaos",
+        &["chancery", "connector-core", "connector-keycloak", "connector-chatwoot", "local-postgres"],
     ),
     (
         "tests/contract",

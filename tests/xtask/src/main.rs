@@ -8,6 +8,7 @@
 
 mod bench;
 mod browser;
+mod chaos;
 mod ci;
 mod demo;
 mod dev;
@@ -64,6 +65,8 @@ enum Command {
     },
     /// Measure, and compare with the yardsticks
     Bench(bench::Arguments),
+    /// Kill servers and what they lean on while webhooks come in, and count their effects
+    Chaos(chaos::Arguments),
     /// Run the demo, and build and restart it whenever a source file changes
     ///
     /// What follows is passed to `chancery demo`: `cargo xtask dev -- --listen 127.0.0.1:9000`.
@@ -84,6 +87,7 @@ async fn main() -> ExitCode {
         Command::Openapi { check } => openapi::run(check),
         Command::Stack { action } => stack::run(action).await,
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Dev { arguments } => dev::run(&arguments).await,
     };
     match result {
