@@ -1,5 +1,5 @@
 //! What has become of everything, read from the database and from Chatwoot's double. Whoever changes how effects are recorded
-//! changes [`effects`].
+//! changes [`effects`] and [`timeline`].
 
 use std::{
     collections::HashMap,
@@ -40,40 +40,34 @@ pub(crate) async fn drained(stage: &Stage, limit: Duration) -> anyhow::Result<i6
 /// How many events and jobs are still to be done.
 async fn waiting(superuser: &mut PgConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT (SELECT count(*) FROM inbox_pending WHERE state = 'ready')
+        "SELECT (SELECT count(*) FROM inbox_pending)
+              + (SELECT count(*) FROM inbox_failures WHERE state IN ('ready', 'parked', 'replaying'))
               + (SELECT count(*) FROM jobs WHERE state IN ('ready', 'running'))",
     )
     .fetch_one(superuser)
     .await
 }
 
-/// The events that have had an effect, in the order of the effects.
+/// The events that have had an effect, in the order of the effects, as the tenant's stream has told of them: it is only ever
+/// appended to, so that an effect can't hide behind another.
 async fn effects(superuser: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar("SELECT event_id FROM chaos_effects ORDER BY number").fetch_all(superuser).await
+    sqlx::query_scalar("SELECT resource_id FROM events WHERE type = 'webhook.received' ORDER BY sequence")
+        .fetch_all(superuser)
+        .await
 }
 
-/// Makes the database keep a record of the effects: an event's pending mark is deleted in the transaction of its effect.
-pub(crate) async fn observe(superuser: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(
-        "CREATE TABLE chaos_effects (number bigint GENERATED ALWAYS AS IDENTITY, event_id uuid NOT NULL);
-         CREATE FUNCTION chaos_effect() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-         BEGIN
-             INSERT INTO public.chaos_effects (event_id) VALUES (OLD.event_id);
-             RETURN NULL;
-         END
-         $$;
-         CREATE TRIGGER chaos_effect AFTER DELETE ON inbox_pending FOR EACH ROW EXECUTE FUNCTION chaos_effect();",
-    )
-    .execute(superuser)
-    .await
-    .map(drop)
+/// The events on the timeline, each as often as it has run.
+async fn timeline(superuser: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar("SELECT event_id FROM timeline CROSS JOIN generate_series(1, runs)")
+        .fetch_all(superuser)
+        .await
 }
 
 /// The events that were given up.
 async fn dead(superuser: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT format('%s of %s after %s attempts: %s', event_id, subject, attempts, last_error)
-         FROM inbox_pending WHERE state = 'dead' ORDER BY position",
+        "SELECT format('%s after %s attempts (%s): %s', event_id, attempts, cause, last_error)
+         FROM inbox_failures WHERE state IN ('dead', 'discarded') ORDER BY seq",
     )
     .fetch_all(superuser)
     .await
@@ -84,6 +78,7 @@ pub(crate) async fn gather(stage: &Stage, waiting: i64, heard: &Heard) -> anyhow
     let mut superuser = stage.superuser().await?;
     let superuser = &mut superuser;
     let effects = effects(superuser).await?;
+    let timeline = timeline(superuser).await?;
     let dead = dead(superuser).await?;
     let dead_jobs = sqlx::query_scalar(
         "SELECT format('%s %s after %s attempts: %s', kind, key, attempts, last_error) FROM jobs WHERE state = 'dead'",
@@ -143,6 +138,7 @@ pub(crate) async fn gather(stage: &Stage, waiting: i64, heard: &Heard) -> anyhow
     Ok(Found {
         source: stage.target.source,
         effects,
+        timeline,
         notes: notes(stage, &conversations).await?,
         mirror,
         dead,

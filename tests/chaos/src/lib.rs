@@ -144,7 +144,6 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
 
 async fn play(stage: &mut Stage, plan: &Plan) -> anyhow::Result<Report> {
     let mut random = StdRng::seed_from_u64(plan.seed);
-    evidence::observe(&mut stage.superuser().await?).await?;
     for replica in &mut stage.replicas {
         replica.start().await?;
     }

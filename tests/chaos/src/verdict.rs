@@ -103,6 +103,8 @@ pub struct Found {
     pub source: Uuid,
     /// The events that have had an effect, in the order of the effects; one that had two stands there twice.
     pub effects: Vec<Uuid>,
+    /// The events on the timeline; one that has run twice stands there twice.
+    pub timeline: Vec<Uuid>,
     /// The last message of each conversation in the mirror.
     pub mirror: HashMap<i64, String>,
     /// The events that were given up, with their errors.
@@ -149,6 +151,8 @@ pub enum Violation {
         /// What was sent before it and had its effect after it.
         earlier: Name,
     },
+    /// The timeline doesn't tell of it, or tells that it has run more than once.
+    Timeline(Name, Uuid, usize),
     /// An effect of what nobody has sent.
     Stranger(Uuid),
     /// The mirror doesn't show the last message.
@@ -211,6 +215,9 @@ impl fmt::Display for Violation {
             Self::Disordered { event, earlier } => {
                 write!(formatter, "out of order: {event} had its effect before that of {earlier}")
             }
+            Self::Timeline(name, id, times) => {
+                write!(formatter, "the timeline tells that {name} ({id}) has run {times} times")
+            }
             Self::Stranger(id) => write!(formatter, "{id} had an effect, and nobody has sent it"),
             Self::Mirror { conversation, sent, shown } => write!(
                 formatter,
@@ -272,6 +279,7 @@ pub fn judge(posted: &[Posted], found: &Found) -> Vec<Violation> {
         }
     }
     judge_effects(posted, found, &names, &mut violations);
+    judge_timeline(posted, found, &names, &mut violations);
     judge_mirror(posted, found, &mut violations);
     judge_escalations(posted, found, &mut violations);
     judge_stream(found, &mut violations);
@@ -325,6 +333,27 @@ fn judge_effects(
             times => violations.push(Violation::Doubled(event.name(), first.id, times)),
         }
     }
+}
+
+/// The timeline tells of each event that it has run once.
+fn judge_timeline(
+    posted: &[Posted],
+    found: &Found,
+    names: &HashMap<Uuid, Name>,
+    violations: &mut Vec<Violation>,
+) {
+    let mut times: BTreeMap<Uuid, usize> = BTreeMap::new();
+    for id in &found.timeline {
+        *times.entry(*id).or_default() += 1;
+    }
+    for event in posted {
+        let Some(first) = event.answers.first() else { continue };
+        let times = times.get(&first.id).copied().unwrap_or(0);
+        if times != 1 {
+            violations.push(Violation::Timeline(event.name(), first.id, times));
+        }
+    }
+    violations.extend(times.into_keys().filter(|id| !names.contains_key(id)).map(Violation::Stranger));
 }
 
 /// The mirror shows each conversation's last message.
@@ -457,10 +486,11 @@ mod tests {
             }
         }
         // The conversations' effects alternate.
-        let effects = (0..5).flat_map(|number| [id(2, number), id(1, number)]).collect();
+        let effects: Vec<Uuid> = (0..5).flat_map(|number| [id(2, number), id(1, number)]).collect();
         let note = |marker: String| Note { conversation: 1, marker };
         let found = Found {
             source: SOURCE,
+            timeline: effects.clone(),
             effects,
             mirror: HashMap::from([(1, "event 4".to_owned()), (2, "event 4".to_owned())]),
             dead: Vec::new(),
@@ -541,10 +571,21 @@ mod tests {
     }
 
     #[test]
+    fn a_timeline_that_says_otherwise_is_noticed() {
+        let violations = found_after(|_, found| found.timeline.push(id(2, 1)));
+        assert_eq!(violations, [Violation::Timeline(name(2, 1), id(2, 1), 2)]);
+        let violations = found_after(|_, found| found.timeline.retain(|one| *one != id(2, 1)));
+        assert_eq!(violations, [Violation::Timeline(name(2, 1), id(2, 1), 0)]);
+        let violations = found_after(|_, found| found.timeline.push(id(9, 9)));
+        assert_eq!(violations, [Violation::Stranger(id(9, 9))]);
+    }
+
+    #[test]
     fn answers_that_contradict_each_other_are_noticed() {
         let never = found_after(|posted, found| {
             posted[9].answers.clear();
             found.effects.retain(|effect| *effect != id(2, 4));
+            found.timeline.retain(|effect| *effect != id(2, 4));
         });
         assert_eq!(never, [Violation::NeverAnswered(name(2, 4))]);
         let other = Uuid::from_u128(7);
@@ -556,6 +597,7 @@ mod tests {
         let shared = found_after(|posted, found| {
             posted[6].answers = posted[5].answers.clone();
             found.effects.retain(|effect| *effect != id(2, 1));
+            found.timeline.retain(|effect| *effect != id(2, 1));
         });
         assert_eq!(shared, [Violation::SharedId(name(2, 1), name(2, 0))]);
     }
