@@ -20,11 +20,12 @@ use crate::{
     db::{ConnectError, Database},
     directory::{Directory, Reconciler},
     ids::SharedIds,
-    inbox::{Intake, Lanes, Processor, SourceCache, Upkeep},
+    inbox::{Intake, Lanes, Processor, Upkeep},
     jobs::{Registry, Worker},
     lifecycle::Lifecycle,
     limits::Limits,
     realtime::{Hub, OpenStreams},
+    sources::SourceCache,
     tools::{Tools, ToolsError},
 };
 

@@ -59,3 +59,8 @@ typed_id! {
     /// A job.
     JobId;
 }
+
+impl TenantId {
+    /// What belongs to the suite as a whole has this for its tenant: no group of Keycloak, and nobody is a member.
+    pub const SUITE: Self = Self(Uuid::nil());
+}

@@ -40,6 +40,7 @@ pub struct Limits {
     pub source: Quota<SourceId>,
     /// What comes from an address without proof of who asks, or with a wrong one.
     pub address: Quota<Network>,
+    clock: ForwardClock,
 }
 
 impl Limits {
@@ -51,7 +52,13 @@ impl Limits {
             session: Quota::new("session", config.session, &clock),
             source: Quota::new("source", config.source, &clock),
             address: Quota::new("address", config.address, &clock),
+            clock,
         }
+    }
+
+    /// A quota that some of the askers have besides, under the same clock.
+    pub fn of_one<K: Hash + Eq + Clone>(&self, name: &'static str, config: QuotaConfig) -> Quota<K> {
+        Quota::new(name, config, &self.clock)
     }
 }
 

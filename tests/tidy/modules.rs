@@ -3,13 +3,13 @@ use std::path::Path;
 use crate::{assert_none, files, root, shown};
 
 /// The slices of the orchestrator.
-const SLICES: [&str; 5] = ["approvals", "consultations", "conversations", "inbox", "tenants"];
+const SLICES: [&str; 6] = ["approvals", "consultations", "conversations", "inbox", "sources", "tenants"];
 /// Where kernel and slices are put together; everything else of the kernel imports no slice.
 const COMPOSITION: [&str; 4] = ["app.rs", "http/router.rs", "http/openapi.rs", "auth/routes.rs"];
 /// What stands above the slices and may use them.
 const ABOVE: [&str; 4] = ["pages/", "demo/", "cli/", "testing/"];
 /// Who may name the door without a tenant.
-const SYSTEM_TX: [&str; 4] = ["db/", "directory/", "inbox/", "jobs/"];
+const SYSTEM_TX: [&str; 5] = ["db/", "directory/", "inbox/", "jobs/", "sources/"];
 /// The doors without a tenant.
 const DOORS: [&str; 6] =
     ["SystemTx", "SystemConnection", "SystemLink", "system_tx(", "database.system(", "system_link("];

@@ -247,9 +247,9 @@ pub struct Resource<'a> {
 }
 
 impl Resource<'_> {
-    /// Something of a tenant of which nothing else matters.
+    /// Something of a tenant, or of the suite, of which nothing else matters.
     pub fn of(tenant: TenantId) -> Self {
-        Self { tenant: Some(tenant), requested_by: None, involved: &[] }
+        Self { tenant: (tenant != TenantId::SUITE).then_some(tenant), requested_by: None, involved: &[] }
     }
 
     /// What belongs to the suite as a whole.
@@ -418,10 +418,18 @@ mod tests {
                 let admin = Principal { platform_admin: true, grants: Vec::new(), ..actor(kind, &[]) };
                 let expected = allowed.contains('P') && kinds.contains(letter);
                 assert_eq!(can(&admin, permission, &suite).is_allowed(), expected, "{kind:?} {permission:?}");
+                let by_tenant = Resource { involved: &[ME], ..Resource::of(TenantId::SUITE) };
+                assert_eq!(
+                    can(&admin, permission, &by_tenant).is_allowed(),
+                    expected,
+                    "{kind:?} {permission:?}"
+                );
+                assert_eq!(admin.tenants_with(permission).contains(&TenantId::SUITE), allowed.contains('P'));
                 assert_eq!(can(&admin, permission, &tenant), Decision::Stranger, "{permission:?}");
                 // No role in a tenant reaches the suite.
                 let owner = actor(kind, &Role::ALL);
                 assert_eq!(can(&owner, permission, &suite), Decision::MissingPermission, "{permission:?}");
+                assert!(!owner.tenants_with(permission).contains(&TenantId::SUITE), "{permission:?}");
             }
         }
     }

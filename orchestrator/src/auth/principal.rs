@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::policy::{Permission, Role};
 use crate::ids::{TenantId, UserId};
 
+/// Where other tenants have the path of their group.
+const SUITE_PATH: &str = "/suite";
+
 /// A person or a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrincipalKind {
@@ -114,18 +117,26 @@ impl Principal {
             .find(|tenant| Some(tenant.id) == id || tenant.path == named)
     }
 
-    /// The ids of all its tenants.
+    /// The ids of all its tenants, the suite's among them for who runs it.
     pub fn tenant_ids(&self) -> Vec<TenantId> {
-        self.grants.iter().map(|grant| grant.tenant.id).collect()
+        let suite = self.platform_admin.then_some(TenantId::SUITE);
+        self.grants.iter().map(|grant| grant.tenant.id).chain(suite).collect()
     }
 
-    /// The tenants in which a role allows `permission`.
+    /// The tenants in which a role allows `permission`, and the suite's where running it does.
     pub fn tenants_with(&self, permission: Permission) -> Vec<TenantId> {
+        let suite = (self.platform_admin && permission.is_of_platform()).then_some(TenantId::SUITE);
         self.grants
             .iter()
             .filter(|grant| grant.roles.iter().any(|role| role.grants(permission)))
             .map(|grant| grant.tenant.id)
+            .chain(suite)
             .collect()
+    }
+
+    /// Whether a request that names this means the suite, and the principal runs it.
+    pub fn names_suite(&self, named: &str) -> bool {
+        self.platform_admin && (named == SUITE_PATH || named.parse() == Ok(TenantId::SUITE))
     }
 }
 

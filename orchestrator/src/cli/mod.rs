@@ -1,5 +1,6 @@
 //! The command line.
 
+mod inbox;
 mod migrate;
 mod openapi;
 mod serve;
@@ -29,6 +30,9 @@ enum Command {
     Serve,
     /// Bring the database up to date, and make its two logins where they are missing
     Migrate,
+    /// Manage what is received from external tools, at the database
+    #[command(subcommand)]
+    Inbox(inbox::InboxCommand),
     /// Print the API's description (OpenAPI 3.1)
     Openapi,
     /// Print the settings with their defaults, as a file to start from
@@ -47,6 +51,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(arguments) => runtime.block_on(crate::demo::run(arguments)),
         Command::Serve => runtime.block_on(serve::run(config)),
         Command::Migrate => runtime.block_on(migrate::run(config)),
+        Command::Inbox(command) => runtime.block_on(inbox::run(config, command)),
         Command::Openapi => openapi::run(),
         Command::Config => openapi::print(crate::config::DEFAULTS),
     }

@@ -1,12 +1,11 @@
 use anyhow::Context as _;
 use connector_chatwoot::fake::ACCOUNT_ID;
-use secrecy::ExposeSecret as _;
 
 use super::{DataDir, Doubles};
 use crate::{
     app::AppState,
     ids::TenantId,
-    inbox::{SourceSecrets, register_source},
+    sources::{SourceScheme, register_source},
 };
 
 /// The tenant whose customers write in Chatwoot.
@@ -41,23 +40,24 @@ pub async fn seed(state: &AppState, doubles: &Doubles, data_dir: &DataDir) -> an
         seeded.chatwoot_webhook.as_deref().is_some_and(|url| url.starts_with(public_url.as_str()));
     if !webhook_is_ours {
         // The source's id first, since it stands in the URL; then the secret that Chatwoot has minted for that URL.
-        let none_yet = SourceSecrets(Vec::new());
-        let source = register_source(state, tenant, "chatwoot", "Website", &account, none_yet).await?;
+        let source =
+            register_source(state, tenant, SourceScheme::Chatwoot, "Website", &account, None).await?;
         let url = source_url("chatwoot", source)?;
         let chatwoot =
             state.tools.chatwoot.as_ref().context("Chatwoot is not connected")?.account(ACCOUNT_ID)?;
         let webhook = chatwoot.register_webhook(&url, "Chancery", &SUBSCRIPTIONS).await?;
         let secret = webhook.secret.context("Chatwoot has minted no secret")?;
-        let secrets = SourceSecrets(vec![secret.expose_secret().to_owned()]);
-        register_source(state, tenant, "chatwoot", "Website", &account, secrets).await?;
+        register_source(state, tenant, SourceScheme::Chatwoot, "Website", &account, Some(secret)).await?;
         seeded.chatwoot_webhook = Some(url.into());
         data_dir.remember_seeded(&seeded)?;
     }
     let source = if let Some(source) = seeded.matrix_source {
         crate::ids::SourceId(source)
     } else {
-        let secrets = SourceSecrets(vec![data_dir.secrets().matrix_hs_token.clone()]);
-        let source = register_source(state, tenant, "matrix", "Homeserver", "chancery", secrets).await?;
+        let token = data_dir.secrets().matrix_hs_token.clone().into();
+        let source =
+            register_source(state, tenant, SourceScheme::Matrix, "Homeserver", "chancery", Some(token))
+                .await?;
         seeded.matrix_source = Some(source.0);
         data_dir.remember_seeded(&seeded)?;
         source

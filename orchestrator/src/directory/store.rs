@@ -385,9 +385,11 @@ pub(super) async fn of_user(
 }
 
 pub(super) async fn group_tenants(tx: &mut SystemTx) -> Result<Vec<TenantId>, sqlx::Error> {
-    sqlx::query_scalar!(r#"SELECT id AS "id: TenantId" FROM tenants WHERE kind <> 'individual' ORDER BY id"#)
-        .fetch_all(tx.connection())
-        .await
+    sqlx::query_scalar!(
+        r#"SELECT id AS "id: TenantId" FROM tenants WHERE kind IN ('team', 'organization') ORDER BY id"#
+    )
+    .fetch_all(tx.connection())
+    .await
 }
 
 /// The principal as the mirror has it.

@@ -6,7 +6,9 @@ use utoipa::openapi::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{app::AppState, approvals, audit, consultations, conversations, http::router, inbox, tenants};
+use crate::{
+    app::AppState, approvals, audit, consultations, conversations, http::router, inbox, sources, tenants,
+};
 
 /// All operations of the API, with their description.
 pub fn api() -> OpenApiRouter<AppState> {
@@ -43,6 +45,7 @@ pub fn api() -> OpenApiRouter<AppState> {
         .merge(consultations::router())
         .merge(conversations::router())
         .merge(inbox::router())
+        .merge(sources::router())
         .merge(tenants::router())
         .merge(router::operations())
 }

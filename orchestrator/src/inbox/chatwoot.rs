@@ -4,10 +4,8 @@ use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
 use connector_chatwoot::webhook::{self, ParseError, VerifyError};
 
-use super::{
-    model::{Identified, Source},
-    store,
-};
+use super::{model::Identified, store};
+use crate::sources::{Purpose, Source};
 
 pub(super) const SERVICE: &str = "chatwoot";
 
@@ -24,7 +22,8 @@ pub(super) fn accept(
     body: &[u8],
     now: DateTime<Utc>,
 ) -> Result<Identified, Refused> {
-    let verified = webhook::verify(&source.secrets, headers, body, now).map_err(Refused::Signature)?;
+    let verified = webhook::verify(&source.secrets(Purpose::Signature, now), headers, body, now)
+        .map_err(Refused::Signature)?;
     let event = webhook::parse(body).map_err(Refused::Unreadable)?;
     // The delivery's id isn't signed, so that a replayer could change it: what the event is about makes it the same.
     let key_hash = match webhook::content_key(&event) {

@@ -4,32 +4,7 @@ use crate::{
 };
 use axum::http::{HeaderMap, HeaderName};
 use chrono::{DateTime, Utc};
-use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-
-/// A source of webhooks.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// Its id, which stands in its URL.
-    pub id: SourceId,
-    /// The tenant that it speaks for.
-    pub tenant: TenantId,
-    /// The tool.
-    pub service: String,
-    /// The account in the tool.
-    pub account: String,
-    /// The secrets, opened.
-    pub secrets: Vec<SecretString>,
-}
-
-/// A source's secrets as sealed: several, so that one can be replaced without losing deliveries.
-#[derive(Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SourceSecrets(pub Vec<String>);
-
-/// What a source's secrets are sealed for.
-pub(super) const SEALED_FOR: &str = "webhook source secrets";
 
 /// What a received request is sealed for.
 const REQUEST_SEALED_FOR: &str = "inbox event request";

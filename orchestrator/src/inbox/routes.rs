@@ -2,30 +2,36 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
+    routing::post,
 };
 use connector_matrix::appservice;
+use connector_webhooks::{Answer, Delivery, Outcome, Refused, RequestParts, Scheme, cloudevents, keycloak};
+use secrecy::SecretString;
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     accepting::NotStored,
     chatwoot,
-    model::{Identified, Incoming, RawRequest, Source, subject_key},
-    sources::{self, SourceError},
+    model::{Identified, Incoming, RawRequest, subject_key},
     store,
 };
 use crate::{
     app::AppState,
     http::{Problem, ProblemResult, extract::ApiPath, middleware::Charge, problem::ErrorChain},
     ids::{InboxEventId, SourceId},
+    sources::{self, Purpose, Source, SourceScheme},
 };
 
 /// Where external tools post.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(receive))
+        .routes(routes!(receive, challenge, consent))
+        // Some tools put a slash behind the address that they were given.
+        .route("/webhooks/{service}/{source}/", post(receive))
+        .routes(routes!(receive_below))
         .routes(routes!(receive_from_only_source))
         .routes(routes!(matrix_transaction))
         .routes(routes!(matrix_ping))
@@ -43,13 +49,6 @@ struct Received {
 /// The same for an unknown source and a wrong signature.
 fn refused() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "webhooks.refused", "The source or its signature is not known")
-}
-
-fn source_problem(error: &SourceError) -> Problem {
-    match error {
-        SourceError::Database(_) => Problem::unavailable(error),
-        SourceError::Crypto(_) | SourceError::Secrets(_) => Problem::internal(error),
-    }
 }
 
 /// A source that a request names, and whether the request was charged to its address for the look.
@@ -71,7 +70,7 @@ impl Named {
         if charged {
             charge.to_address(state)?;
         }
-        let source = sources::find(state, id).await.map_err(|error| source_problem(&error))?;
+        let source = sources::find(state, id).await.map_err(sources::problem)?;
         Ok(Self { source, charged })
     }
 
@@ -84,21 +83,137 @@ async fn read_body(state: &AppState, request: Request) -> ProblemResult<Bytes> {
     crate::http::extract::body(request, state).await
 }
 
-/// Receives a signed webhook: verified, stored, then answered.
+/// What a request is without its body.
+struct Sent {
+    method: Method,
+    headers: HeaderMap,
+    query: Option<String>,
+}
+
+impl Sent {
+    fn of(request: &Request) -> Self {
+        Self {
+            method: request.method().clone(),
+            headers: request.headers().clone(),
+            query: request.uri().query().map(str::to_owned),
+        }
+    }
+
+    fn parts(&self) -> RequestParts<'_> {
+        RequestParts { method: &self.method, headers: &self.headers, query: self.query.as_deref() }
+    }
+}
+
+/// Receives a webhook: verified by its source's scheme, stored, then answered.
 #[utoipa::path(
     post, path = "/webhooks/{service}/{source}", operation_id = "receiveWebhook", tag = "webhooks",
     params(("service" = String, Path, description = "The tool: `chatwoot`"), ("source" = SourceId, Path)),
     request_body(content = Vec<u8>, content_type = "application/json", description = "As the tool sends it"),
-    responses((status = 200, body = Received), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+    responses(
+        (status = 200, body = Received, description = "Of a batch of CloudEvents: `{items}` with one such for each"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")
+    )
 )]
 async fn receive(
     State(state): State<AppState>,
     charge: Charge,
     ApiPath((service, source)): ApiPath<(String, String)>,
     request: Request,
-) -> ProblemResult<Json<Received>> {
+) -> ProblemResult<Response> {
     let named = Named::find(&state, &charge, &source).await?.of_service(&service);
-    accept_signed(&state, &charge, named, request).await.map(Json)
+    accept(&state, &charge, named, request).await
+}
+
+/// Receives a webhook of a tool that makes its own paths below the one that it was given: Jitsi's `event_sync_component`.
+#[utoipa::path(
+    post, path = "/webhooks/{service}/{source}/events/{about}/{event}", operation_id = "receiveWebhookBelow", tag = "webhooks",
+    params(
+        ("service" = String, Path, description = "The tool: `jitsi`"), ("source" = SourceId, Path),
+        ("about" = String, Path, description = "`room`, `occupant`"), ("event" = String, Path, description = "`created`, `joined`, …")
+    ),
+    request_body(content = Vec<u8>, content_type = "application/json", description = "As the tool sends it"),
+    responses((status = 200, body = Received), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+)]
+async fn receive_below(
+    State(state): State<AppState>,
+    charge: Charge,
+    ApiPath(path): ApiPath<(String, String, String, String)>,
+    request: Request,
+) -> ProblemResult<Response> {
+    // What happened stands in the body, too.
+    let (service, source, ..) = path;
+    let named = Named::find(&state, &charge, &source).await?.of_service(&service);
+    accept(&state, &charge, named, request).await
+}
+
+/// Answers a tool that asks, before it sends anything, whether we are there, and shows the token that we have given it.
+#[utoipa::path(
+    get, path = "/webhooks/{service}/{source}", operation_id = "answerWebhookChallenge", tag = "webhooks",
+    params(("service" = String, Path, description = "The tool: `whatsapp`"), ("source" = SourceId, Path)),
+    responses(
+        (status = 200, description = "What was asked for", body = String, content_type = "text/plain"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn challenge(
+    State(state): State<AppState>,
+    charge: Charge,
+    ApiPath((service, source)): ApiPath<(String, String)>,
+    request: Request,
+) -> ProblemResult<Response> {
+    let named = Named::find(&state, &charge, &source).await?.of_service(&service);
+    let answer = named.source.as_ref().and_then(|source| {
+        let SourceScheme::Shared(scheme) = &source.scheme else { return None };
+        let tokens = source.secrets(Purpose::Challenge, state.clock.now());
+        scheme.challenge(&tokens, &Sent::of(&request).parts())
+    });
+    match answer {
+        Some(answer) => Ok(answered(answer)),
+        None if named.charged => Err(refused()),
+        None => Err(charge.for_failure(&state, refused())),
+    }
+}
+
+/// Consents to being posted to (CloudEvents' HTTP 1.1 Web Hooks, section 4), where the source is of CloudEvents.
+#[utoipa::path(
+    options, path = "/webhooks/{service}/{source}", operation_id = "consentToWebhooks", tag = "webhooks",
+    params(
+        ("service" = String, Path), ("source" = SourceId, Path),
+        ("WebHook-Request-Origin" = String, Header, description = "Who asks"),
+        ("WebHook-Request-Rate" = Option<u32>, Header, description = "How many requests a minute it would like to send")
+    ),
+    responses(
+        (status = 200, description = "Consent", headers(("WebHook-Allowed-Origin" = String), ("WebHook-Allowed-Rate" = u32))),
+        (status = "4XX", description = "No consent", body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn consent(
+    State(state): State<AppState>,
+    charge: Charge,
+    ApiPath((service, source)): ApiPath<(String, String)>,
+    request: Request,
+) -> ProblemResult<Response> {
+    let named = Named::find(&state, &charge, &source).await?.of_service(&service);
+    let consent = named.source.as_ref().and_then(|source| {
+        let SourceScheme::Shared(scheme) = &source.scheme else { return None };
+        scheme.consent(&Sent::of(&request).parts(), sources::per_minute(&state, source))
+    });
+    let Some(consent) = consent else {
+        // The same for a source of another scheme, one that doesn't consent, and none.
+        return Err(Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "This can't be done here",
+        ));
+    };
+    let mut response = StatusCode::OK.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+    headers.insert(cloudevents::ALLOWED_ORIGIN, consent.origin);
+    if let Some(rate) = consent.rate {
+        headers.insert(cloudevents::ALLOWED_RATE, HeaderValue::from(rate));
+    }
+    Ok(response)
 }
 
 /// The same without the source, where exactly one source of that service exists.
@@ -113,44 +228,181 @@ async fn receive_from_only_source(
     charge: Charge,
     ApiPath(service): ApiPath<String>,
     request: Request,
-) -> ProblemResult<Json<Received>> {
-    let named = if service == chatwoot::SERVICE {
-        let source =
-            sources::only(&state, chatwoot::SERVICE).await.map_err(|error| source_problem(&error))?;
-        Named { source, charged: false }
-    } else {
-        Named::nothing()
-    };
-    accept_signed(&state, &charge, named, request).await.map(Json)
+) -> ProblemResult<Response> {
+    let charged = sources::is_strange_service(&state, &service);
+    if charged {
+        charge.to_address(&state)?;
+    }
+    let source = sources::only(&state, &service).await.map_err(sources::problem)?;
+    accept(&state, &charge, Named { source, charged }, request).await
 }
 
-async fn accept_signed(
+/// Several events that came in one request.
+#[derive(Debug, Serialize)]
+struct ReceivedBatch {
+    items: Vec<Received>,
+}
+
+fn answered(answer: Answer) -> Response {
+    let mut response = answer.body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What a verified request holds.
+enum Verified {
+    /// One event, whose body is the request's.
+    One(Identified),
+    /// Several, each with its own part of the body.
+    Batch(Vec<(Identified, Bytes)>),
+    /// None: the sender asks whether we are there.
+    Question(Answer),
+}
+
+fn identified(delivery: Delivery, body: &[u8]) -> Identified {
+    let key_hash = delivery.key.hash(body);
+    let event_type = store::storable(&delivery.event_type, 100);
+    // Where nothing says what an event is about, its kind keeps the order.
+    let subject =
+        delivery.subject.map_or_else(|| event_type.clone(), |subject| store::storable(&subject, 200));
+    Identified {
+        event_type,
+        subject,
+        delivery_id: delivery.id.map(|id| store::storable(&id.value, 200)),
+        key_hash,
+        occurred_at: delivery.time,
+        source_uri: delivery.source.map(|source| store::storable(&source, 2_000)),
+    }
+}
+
+/// The secrets that a scheme verifies with: the source's, or, of a token that the suite's own Keycloak has signed, its keys.
+async fn keys(
+    state: &AppState,
+    source: &Source,
+    scheme: &Scheme,
+    sent: &Sent,
+) -> ProblemResult<Vec<SecretString>> {
+    let secrets = source.secrets(Purpose::Signature, state.clock.now());
+    if let Scheme::KeycloakJwt(jwt) = scheme.resolved()
+        && secrets.is_empty()
+        && jwt.issuer == state.issuer
+        && let Some(id) = keycloak::key_id(&sent.headers)
+    {
+        let provider = state.keys.provider_with(&id).await.map_err(|error| Problem::unavailable(&error))?;
+        return Ok(vec![provider.raw_keys.to_string().into()]);
+    }
+    Ok(secrets)
+}
+
+/// Why a request isn't taken, or that it can't be verified now.
+enum NotVerified {
+    Refused(Refused),
+    Problem(Problem),
+}
+
+async fn verify(
+    state: &AppState,
+    source: &Source,
+    sent: &Sent,
+    body: &Bytes,
+) -> Result<Verified, NotVerified> {
+    let now = state.clock.now();
+    let outcome = match &source.scheme {
+        SourceScheme::Chatwoot => {
+            return chatwoot::accept(source, &sent.headers, body, now).map(Verified::One).map_err(|error| {
+                NotVerified::Refused(match error {
+                    chatwoot::Refused::Signature(reason) => {
+                        tracing::info!(source = %source.id, %reason, "a webhook was refused");
+                        Refused::Unproven("Chatwoot's signature")
+                    }
+                    chatwoot::Refused::Unreadable(error) => {
+                        tracing::info!(source = %source.id, error = %ErrorChain(&error), "a webhook could not be read");
+                        Refused::Unreadable("not one of Chatwoot's events")
+                    }
+                })
+            });
+        }
+        // A homeserver posts to paths of its own.
+        SourceScheme::Matrix => Err(Refused::Unproven("a homeserver's path")),
+        SourceScheme::Shared(scheme) => {
+            let keys = keys(state, source, scheme, sent).await.map_err(NotVerified::Problem)?;
+            scheme.verify(&keys, &sent.parts(), body, now)
+        }
+    };
+    match outcome.map_err(NotVerified::Refused)? {
+        Outcome::Answer(answer) => Ok(Verified::Question(answer)),
+        Outcome::Deliveries(mut deliveries) => {
+            if let [Delivery { body: None, .. }] = deliveries.as_slice() {
+                Ok(Verified::One(identified(deliveries.remove(0), body)))
+            } else {
+                let of = |delivery: Delivery| {
+                    let part = delivery.body.clone().unwrap_or_else(|| body.clone());
+                    (identified(delivery, &part), part)
+                };
+                Ok(Verified::Batch(deliveries.into_iter().map(of).collect()))
+            }
+        }
+    }
+}
+
+async fn accept(
     state: &AppState,
     charge: &Charge,
     named: Named,
     request: Request,
-) -> ProblemResult<Received> {
+) -> ProblemResult<Response> {
     let charged = named.charged;
     let unproven = || if charged { refused() } else { charge.for_failure(state, refused()) };
-    let headers = request.headers().clone();
+    let sent = Sent::of(&request);
     // Read in any case: an unknown source says the same as a known one with a wrong signature, whatever was sent.
     let body = read_body(state, request).await?;
-    let Some(source) = named.of_service(chatwoot::SERVICE).source else {
-        return Err(unproven());
+    let Some(source) = named.source else { return Err(unproven()) };
+    let verified = match verify(state, &source, &sent, &body).await {
+        Ok(verified) => verified,
+        Err(NotVerified::Problem(problem)) => return Err(problem),
+        Err(NotVerified::Refused(reason)) => {
+            let kind = if matches!(reason, Refused::Unproven(_)) { "signature" } else { "unreadable" };
+            metrics::counter!("chancery_inbox_rejected_total", "service" => source.service.clone(), "reason" => kind).increment(1);
+            tracing::info!(source = %source.id, %reason, "a webhook was not taken");
+            return Err(match reason {
+                Refused::Unproven(_) => unproven(),
+                Refused::Unreadable(_) => Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "webhooks.unreadable",
+                    "The body is not one of this service's events",
+                ),
+                Refused::MediaType => Problem::new(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "unsupported_media_type",
+                    "The body is of a content type that this source doesn't take",
+                ),
+            });
+        }
     };
-    let identified = chatwoot::accept(&source, &headers, &body, state.clock.now()).map_err(|error| match error {
-        chatwoot::Refused::Signature(reason) => {
-            metrics::counter!("chancery_inbox_rejected_total", "service" => chatwoot::SERVICE, "reason" => "signature").increment(1);
-            tracing::info!(source = %source.id, %reason, "a webhook was refused");
-            unproven()
+    // Without those that this scheme makes a secret; what is one anyway isn't kept, whatever the scheme.
+    let kept = match &source.scheme {
+        SourceScheme::Shared(scheme) => scheme.keepable(&sent.headers),
+        SourceScheme::Chatwoot | SourceScheme::Matrix => sent.headers.clone(),
+    };
+    match verified {
+        Verified::Question(answer) => Ok(answered(answer)),
+        Verified::One(identified) => {
+            let received = store_event(state, charge, &source, identified, &kept, &body).await?;
+            Ok(Json(received).into_response())
         }
-        chatwoot::Refused::Unreadable(error) => {
-            metrics::counter!("chancery_inbox_rejected_total", "service" => chatwoot::SERVICE, "reason" => "unreadable").increment(1);
-            tracing::info!(source = %source.id, error = %ErrorChain(&error), "a webhook could not be read");
-            Problem::new(StatusCode::BAD_REQUEST, "webhooks.unreadable", "The body is not one of this service's events")
+        // All at once and in their order, so that they can share a commit. Where one is refused, the sender repeats them all, and those that
+        // were stored are known.
+        Verified::Batch(events) => {
+            let stored = events.into_iter().map(|(identified, part)| {
+                let (source, kept) = (&source, &kept);
+                async move { store_event(state, charge, source, identified, kept, &part).await }
+            });
+            let items = futures::future::join_all(stored).await.into_iter().collect::<ProblemResult<_>>()?;
+            Ok(Json(ReceivedBatch { items }).into_response())
         }
-    })?;
-    store_event(state, charge, &source, identified, &headers, &body).await
+    }
 }
 
 /// Stores an event; answered when it is durable. Where a request holds several, it is called for each without waiting for the one
@@ -164,7 +416,7 @@ async fn store_event(
     body: &Bytes,
 ) -> ProblemResult<Received> {
     // Only what is proven to come from the source takes from its quota: nobody else can use it up.
-    charge.to(state.limits.source.take(&source.id))?;
+    charge.to(sources::quota(state, source))?;
     let received_at = state.clock.now();
     let sealed_request = RawRequest::seal(&state.master_key, &*state.ids, headers, body)
         .map_err(|error| Problem::internal(&error))?;
@@ -220,7 +472,8 @@ async fn matrix_source(
         )
     };
     let source = named.source.ok_or_else(forbidden)?;
-    appservice::verify(headers, &source.secrets).map_err(|_| forbidden())?;
+    let secrets = source.secrets(Purpose::Signature, state.clock.now());
+    appservice::verify(headers, &secrets).map_err(|_| forbidden())?;
     Ok(source)
 }
 

@@ -24,8 +24,8 @@ use crate::{
     db::migrate::{fingerprint, identifier, literal},
     demo::{Addresses, DataDir, Doubles, Listeners, provision},
     ids::{IdGenerator as _, RandomIds, SharedIds, SourceId, TenantId},
-    inbox::{SourceSecrets, register_source},
     lifecycle::Lifecycle,
+    sources::{SourceScheme, register_source},
 };
 
 /// What a test's data directory is made from.
@@ -114,13 +114,13 @@ impl Template {
             state.directory.refresh_tenant(TenantId(doubles.keycloak.group_id(path)?)).await?;
         }
         let acme = TenantId(doubles.keycloak.group_id(ACME)?);
-        let chatwoot = SourceSecrets(vec![CHATWOOT_SECRET.to_owned()]);
-        let chatwoot_source = register_source(&state, acme, "chatwoot", "Website", "1", chatwoot).await?;
-        let homeserver = SourceSecrets(vec![
-            secrecy::ExposeSecret::expose_secret(&state.config.matrix.hs_token).to_owned(),
-        ]);
+        let secret = CHATWOOT_SECRET.to_owned().into();
+        let chatwoot_source =
+            register_source(&state, acme, SourceScheme::Chatwoot, "Website", "1", Some(secret)).await?;
+        let token = state.config.matrix.hs_token.clone();
         let matrix_source =
-            register_source(&state, acme, "matrix", "Homeserver", "chancery", homeserver).await?;
+            register_source(&state, acme, SourceScheme::Matrix, "Homeserver", "chancery", Some(token))
+                .await?;
         state.lifecycle.stop().await;
         // A database that somebody is connected to can't be copied.
         state.database.close().await;

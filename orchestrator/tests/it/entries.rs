@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use chancery::{
-    inbox::{SourceSecrets, register_source},
+    sources::{SourceScheme, register_source},
     testing::{ACME, TestApp},
 };
 use serde_json::json;
@@ -28,6 +28,7 @@ fn tables() -> BTreeMap<&'static str, Entry> {
         ("approvals", trail("tenant_id", "true")),
         ("consultations", trail("tenant_id", "true")),
         ("webhook_sources", trail("tenant_id", "true")),
+        ("webhook_source_secrets", trail("tenant_id", "true")),
         ("memberships", trail("tenant_id", "true")),
         ("tenant_settings", trail("tenant_id", "true")),
         ("people", trail("tenant_id", "true")),
@@ -161,8 +162,9 @@ async fn nothing_changes_without_an_entry() {
     compare(&app).await;
 
     // What commands do.
-    let source = SourceSecrets(vec!["secret".to_owned()]);
-    register_source(app.state(), app.tenant(ACME), "chatwoot", "Second", "2", source).await.unwrap();
+    let secret = Some("secret".to_owned().into());
+    let acme = app.tenant(ACME);
+    register_source(app.state(), acme, SourceScheme::Chatwoot, "Second", "2", secret).await.unwrap();
     let (number, conversation) = chatwoot_conversation(&app).await;
     let escalated = agent
         .post(&format!("{}/escalate", path("/conversations", &conversation)), &json!({ "reason": "R" }))

@@ -1,4 +1,7 @@
-use chancery::testing::{ACME, TestApp};
+use chancery::{
+    sources::{SourceScheme, register_source},
+    testing::{ACME, TestApp},
+};
 use connector_chatwoot::fake::FailureKind;
 use reqwest::Method;
 use secrecy::ExposeSecret as _;
@@ -72,8 +75,8 @@ async fn the_only_source_of_a_service_needs_no_name() {
     assert_eq!(send().await.expect(200)["duplicate"], false);
     app.run_jobs().await;
     // With a second one it is no longer plain which is meant.
-    let secrets = chancery::inbox::SourceSecrets(vec!["another".to_owned()]);
-    chancery::inbox::register_source(app.state(), app.tenant(ACME), "chatwoot", "Shop", "2", secrets)
+    let secret = Some("another".to_owned().into());
+    register_source(app.state(), app.tenant(ACME), SourceScheme::Chatwoot, "Shop", "2", secret)
         .await
         .unwrap();
     assert_eq!(send().await.problem(401), "webhooks.refused");
@@ -345,8 +348,7 @@ async fn the_doubles_own_deliveries_are_accepted() {
         .register_webhook(&url, "Chancery", &["conversation_created", "message_created"])
         .await
         .unwrap();
-    let secrets = chancery::inbox::SourceSecrets(vec![webhook.secret.unwrap().expose_secret().to_owned()]);
-    chancery::inbox::register_source(app.state(), app.tenant(ACME), "chatwoot", "Website", "1", secrets)
+    register_source(app.state(), app.tenant(ACME), SourceScheme::Chatwoot, "Website", "1", webhook.secret)
         .await
         .unwrap();
     let number = open_in_chatwoot(&app).await;

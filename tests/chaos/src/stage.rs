@@ -18,8 +18,8 @@ use chancery::{
     config::Config,
     demo::{self, Addresses, DataDir, Doubles, Listeners},
     ids::{RandomIds, TenantId},
-    inbox::{SourceSecrets, register_source},
     lifecycle::Lifecycle,
+    sources::{SourceScheme, register_source},
     testing::RedisServer,
 };
 use connector_chatwoot::fake::ACCOUNT_ID;
@@ -300,9 +300,8 @@ async fn seed(
         Environment { clock: Arc::clone(clock), ids: Arc::clone(ids), lifecycle, start_page: None };
     let state = AppState::start(config, environment).await?;
     state.directory.refresh_tenant(tenant).await?;
-    let secrets = SourceSecrets(vec![SECRET.to_owned()]);
-    let source =
-        register_source(&state, tenant, "chatwoot", "Website", &ACCOUNT_ID.to_string(), secrets).await?;
+    let (account, secret) = (ACCOUNT_ID.to_string(), Some(SECRET.to_owned().into()));
+    let source = register_source(&state, tenant, SourceScheme::Chatwoot, "Website", &account, secret).await?;
     state.lifecycle.stop().await;
     state.database.close().await;
     Ok(source.0)

@@ -144,8 +144,8 @@ async fn conversations(stage: &Stage, count: usize) -> anyhow::Result<Vec<uuid::
     let tenant = stage.doubles.keycloak.group_id(TENANT)?;
     let source = uuid::Uuid::from_u128(0x5000);
     sqlx::query(
-        "INSERT INTO webhook_sources (tenant_id, id, service, name, account, sealed_secrets, created_at, updated_at)
-         VALUES ($1, $2, 'chatwoot', 'Bench', '1', '', now(), now()) ON CONFLICT DO NOTHING",
+        "INSERT INTO webhook_sources (tenant_id, id, service, name, account, scheme, created_at, updated_at)
+         VALUES ($1, $2, 'chatwoot', 'Bench', '1', '{\"type\":\"chatwoot\"}', now(), now()) ON CONFLICT DO NOTHING",
     )
     .bind(tenant)
     .bind(source)
