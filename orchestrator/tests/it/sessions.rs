@@ -574,3 +574,68 @@ async fn what_keycloak_ended_ends_as_soon_as_redis_is_back() {
     tokio::time::timeout(Duration::from_secs(10), hurried).await.expect("it is due when Redis is back");
     assert_eq!(app.count(waiting).await, 0);
 }
+
+/// What a session's refresh is locked by.
+fn refresh_lock(key: chancery::auth::session::SessionKey) -> String {
+    format!("refresh:{}", key.handle())
+}
+
+#[tokio::test]
+async fn stopping_waits_for_a_refresh_that_goes_on_beside_its_request() {
+    let app = TestApp::start().await;
+    let browser = signed_in(&app, "acme-ceo").await;
+    let user = app.user("acme-ceo");
+    let token = async || app.state().sessions.of_user(user).await.unwrap()[0].1.refresh_token.clone();
+    let before = token().await;
+    pass(&app, 301);
+    app.doubles().keycloak.set_delay(Duration::from_millis(1500));
+    assert!(is_signed_in(&browser).await, "a request doesn't wait for so long");
+    assert_eq!(token().await, before, "it is still under way");
+    // The realm takes each refresh token once: one that isn't kept ends the session.
+    app.state().lifecycle.stop().await;
+    assert_ne!(token().await, before);
+}
+
+#[tokio::test]
+async fn a_refresh_is_locked_for_a_minute_at_most_and_no_longer_than_it_takes() {
+    let (app, server) = with_redis().await;
+    let browser = signed_in(&app, "acme-ceo").await;
+    let user = app.user("acme-ceo");
+    let session = async || app.state().sessions.of_user(user).await.unwrap()[0].clone();
+    let (key, before) = session().await;
+    let lock = format!("chancery:claim:{}", refresh_lock(key));
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut rest = async || redis::cmd("PTTL").arg(&lock).query_async::<i64>(&mut connection).await.unwrap();
+    pass(&app, 301);
+    app.doubles().keycloak.set_delay(Duration::from_millis(1500));
+    assert!(is_signed_in(&browser).await);
+    let held = rest().await;
+    assert!((50_000..=60_000).contains(&held), "{held} ms");
+    let refreshed = async {
+        while session().await.1.refresh_token == before.refresh_token || rest().await != -2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), refreshed)
+        .await
+        .expect("it is kept, and the lock given back");
+}
+
+#[tokio::test]
+async fn who_died_while_refreshing_keeps_others_from_it_only_as_long_as_its_lock() {
+    let (app, _server) = with_redis().await;
+    let browser = signed_in(&app, "acme-ceo").await;
+    let user = app.user("acme-ceo");
+    let sessions = &app.state().sessions;
+    let (key, before) = sessions.of_user(user).await.unwrap()[0].clone();
+    pass(&app, 301);
+    let lifetime = Duration::from_millis(800);
+    assert!(sessions.claim(&refresh_lock(key), "a replica that died", lifetime).await.unwrap());
+    assert!(is_signed_in(&browser).await, "the session goes on meanwhile");
+    let token = async || sessions.of_user(user).await.unwrap()[0].1.refresh_token.clone();
+    assert_eq!(token().await, before.refresh_token, "nobody uses the token a second time");
+    tokio::time::sleep(lifetime).await;
+    assert!(is_signed_in(&browser).await);
+    assert_ne!(token().await, before.refresh_token);
+}
