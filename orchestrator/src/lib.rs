@@ -26,6 +26,7 @@ pub mod approvals;
 pub mod consultations;
 pub mod conversations;
 pub mod inbox;
+pub mod sign_ins;
 pub mod sources;
 pub mod tenants;
 

@@ -476,3 +476,20 @@ pub struct SessionRow {
     /// Whether it is the one that looks.
     pub is_this: bool,
 }
+
+/// A sign-in of a tenant's member, as an owner sees it.
+#[derive(Debug, Clone)]
+pub struct MemberSignIn {
+    /// The member's id.
+    pub member: String,
+    /// The member's name.
+    pub name: String,
+    /// What the sign-in is called in forms.
+    pub handle: String,
+    /// When it began.
+    pub started: Time,
+    /// When it was last used.
+    pub used: Time,
+    /// Whether it is the one that looks.
+    pub is_this: bool,
+}

@@ -9,6 +9,7 @@
 //! | decide | `approvals/{id}/decision` | `decision=approved\|rejected`, `comment`, `consultation=true`, `version` |
 //! | withdraw | `approvals/{id}/cancel` | `version` |
 //! | end a sign-in, end all others | `/app/me/sessions/end`, `…/end-others` | `session` |
+//! | end a member's sign-in | `sign-ins/end` | `member`, `session` |
 //! | change settings | `settings` | `step_up_enabled=true`, `step_up_high=true`, `step_up_medium=true`, `step_up_low=true`, `step_up_max_age`, `version` |
 //! | start, end, join | `consultations/{id}/start`, `…/end`, `…/join` | none |
 //!
@@ -22,7 +23,7 @@ use crate::chrome::initials;
 use crate::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AuditEntry, AuditFilter, Choice, Chrome, ConsultationRow,
     ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus, Fact, FieldErrors,
-    HistoryEntry, LinkTo, Priority, SessionRow, TenantKind, Time, Ui,
+    HistoryEntry, LinkTo, MemberSignIn, Priority, SessionRow, TenantKind, Time, Ui,
 };
 
 /// The tenant's home: what waits, what happened, what comes.
@@ -362,6 +363,22 @@ impl SessionsPage {
     }
 }
 
+/// Which of a tenant's members are signed in.
+#[derive(Debug, Clone, Template)]
+#[template(path = "sign_ins.html")]
+pub struct SignInsPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// Whether the person may end them.
+    pub may_end: bool,
+    /// The sign-ins, by the members' names.
+    pub sign_ins: Vec<MemberSignIn>,
+    /// Where the first page is, on a later one.
+    pub first_href: Option<String>,
+    /// Where the next page is.
+    pub next_href: Option<String>,
+}
+
 /// All tenants of a person, or those that a search finds.
 #[derive(Debug, Clone, Template)]
 #[template(path = "tenants.html")]
@@ -382,6 +399,8 @@ pub struct TenantsPage {
 pub struct SettingsPage {
     /// The frame.
     pub chrome: Chrome,
+    /// Where one sees which members are signed in, where there are members.
+    pub sign_ins_href: Option<String>,
     /// What is wrong: `step_up_priorities`, `step_up_max_age`.
     pub errors: FieldErrors,
     /// Whether decisions ask for a second factor.

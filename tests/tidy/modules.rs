@@ -3,7 +3,8 @@ use std::path::Path;
 use crate::{assert_none, files, root, shown};
 
 /// The slices of the orchestrator.
-const SLICES: [&str; 6] = ["approvals", "consultations", "conversations", "inbox", "sources", "tenants"];
+const SLICES: [&str; 7] =
+    ["approvals", "consultations", "conversations", "inbox", "sign_ins", "sources", "tenants"];
 /// Where kernel and slices are put together; everything else of the kernel imports no slice.
 const COMPOSITION: [&str; 4] = ["app.rs", "http/router.rs", "http/openapi.rs", "auth/routes.rs"];
 /// What stands above the slices and may use them.

@@ -7,7 +7,8 @@ use utoipa::openapi::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    app::AppState, approvals, audit, consultations, conversations, http::router, inbox, sources, tenants,
+    app::AppState, approvals, audit, consultations, conversations, http::router, inbox, sign_ins, sources,
+    tenants,
 };
 
 /// All operations of the API, with their description.
@@ -46,6 +47,7 @@ pub fn api() -> OpenApiRouter<AppState> {
         .merge(conversations::router())
         .merge(inbox::router())
         .merge(sources::router())
+        .merge(sign_ins::router())
         .merge(tenants::router())
         .merge(router::operations())
 }

@@ -25,7 +25,7 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// Makes a page of at most `limit` of `items`, of which one more was read to know whether there are more.
     pub fn of(items: Vec<T>, limit: u32, key: impl Fn(&T) -> Uuid) -> Self {
-        Self::with_cursor(items, limit, |last| URL_SAFE_NO_PAD.encode(key(last).as_bytes()))
+        Self::with_cursor(items, limit, |last| cursor_of(key(last)))
     }
 
     /// The same with a cursor of one's own.
@@ -74,6 +74,11 @@ impl TimedPosition {
 
 fn not_a_cursor() -> Problem {
     Problem::invalid(vec![FieldError::new("?cursor", "is not a cursor that this list gave")])
+}
+
+/// The opaque cursor of what has this id.
+pub fn cursor_of(id: Uuid) -> String {
+    URL_SAFE_NO_PAD.encode(id.as_bytes())
 }
 
 /// Reads a cursor that a page gave.

@@ -24,6 +24,7 @@ mod rows;
 mod sessions;
 mod settings;
 mod sign_in;
+mod sign_ins;
 mod start;
 mod tenants;
 
@@ -76,6 +77,8 @@ pub fn router() -> Router<AppState> {
         .route("/app/t/{tenant}/consultations/{id}/join", post(consultations::join))
         .route("/app/t/{tenant}/audit", get(audit::list))
         .route("/app/t/{tenant}/settings", get(settings::show).post(settings::save))
+        .route("/app/t/{tenant}/sign-ins", get(sign_ins::list))
+        .route("/app/t/{tenant}/sign-ins/end", post(sign_ins::end))
         .route("/app/t/{tenant}/tools/{id}", get(embedded::show))
         .method_not_allowed_fallback(method_not_allowed)
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     app::AppState,
     approvals::Priority,
-    auth::{Permission, routes, session::Draft},
+    auth::{Permission, TenantKind, routes, session::Draft},
     http::{etag::IfMatch, extract::ApiQuery},
     tenants::{self, ChangeSettings, ChangeStepUp, CurrentSettings, SettingsError, SettingsFault, StepUp},
 };
@@ -67,8 +67,10 @@ async fn render(
         Some(refused) => (refused.step_up, refused.errors),
         None => (settings.step_up, FieldErrors::default()),
     };
+    let has_members = place.tenant.kind != TenantKind::Individual && place.may(Permission::SessionRead);
     let shown = SettingsPage {
         chrome,
+        sign_ins_href: has_members.then(|| place.href("sign-ins")),
         errors,
         step_up_enabled: step_up.enabled,
         step_up_high: step_up.priorities.contains(&Priority::High),

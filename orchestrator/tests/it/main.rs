@@ -20,6 +20,7 @@ mod rls;
 mod sessions;
 mod settings;
 mod shell_attacks;
+mod sign_ins;
 mod sources;
 mod step_up;
 mod switcher;

@@ -7,7 +7,7 @@ use chancery::testing::{ACME, Answer, Client, TestApp};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{approval, chatwoot_conversation, id};
+use crate::harness::{approval, chatwoot_conversation, id, signed_in};
 
 /// Operations that take no access token, because who calls proves itself otherwise. This list only shrinks.
 const WITHOUT_ACCESS_TOKEN: [&str; 7] = [
@@ -48,7 +48,7 @@ fn operations() -> Vec<Operation> {
 
 /// A request about a subject, which stands in the path or the body as `{subject}`.
 struct Sample {
-    path: &'static str,
+    path: String,
     body: Option<Value>,
     /// The real one: an id, or a tenant.
     subject: String,
@@ -96,13 +96,21 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
     // The path of a secret, which is that of its source and its own id.
     let with_secret = source().await;
     let secret = format!("{}/secrets/{}", id(&with_secret), id(&with_secret["secrets"][0]));
-    let sample = |path, body: Value, subject: &str, wrong_role: (&Client, u16), own: (&Client, u16)| Sample {
-        path,
-        body: (!body.is_null()).then_some(body),
-        subject: subject.to_owned(),
-        wrong_role: (wrong_role.0.clone(), wrong_role.1),
-        own: (own.0.clone(), own.1),
-    };
+    // Two whose sign-ins an owner ends: one of the first's, all of the other's.
+    let (first, other) = (app.user("acme-agent"), app.user("acme-viewer"));
+    signed_in(app, "acme-agent").await;
+    signed_in(app, "acme-viewer").await;
+    let of_first = app.state().sessions.of_user(first).await.unwrap();
+    let one_session = format!("/tenants/{{subject}}/members/{first}/sessions/{}", of_first[0].0.handle());
+    let all_sessions = format!("/tenants/{{subject}}/members/{other}/sessions");
+    let sample =
+        |path: &str, body: Value, subject: &str, wrong_role: (&Client, u16), own: (&Client, u16)| Sample {
+            path: path.to_owned(),
+            body: (!body.is_null()).then_some(body),
+            subject: subject.to_owned(),
+            wrong_role: (wrong_role.0.clone(), wrong_role.1),
+            own: (own.0.clone(), own.1),
+        };
     let none = || Value::Null;
     let entry = json!({ "tenantId": "{subject}", "action": "a", "resource": "r", "resourceId": "1" });
     BTreeMap::from([
@@ -266,6 +274,12 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
             "deleteWebhookSourceSecret",
             sample("/sources/{subject}", none(), &secret, (&ceo, 404), (&owner, 204)),
         ),
+        (
+            "listTenantSessions",
+            sample("/tenants/{subject}/sessions", none(), &acme, (&ceo, 403), (&owner, 200)),
+        ),
+        ("endMemberSession", sample(&one_session, none(), &acme, (&ceo, 403), (&owner, 204))),
+        ("endMemberSessions", sample(&all_sessions, none(), &acme, (&ceo, 403), (&owner, 204))),
         ("getMe", sample("/me", none(), "", (&member, 200), (&viewer, 200))),
     ])
 }

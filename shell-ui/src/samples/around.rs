@@ -1,9 +1,9 @@
 //! What stands around the tenants: the profile, problems, signing in, the demo.
 
 use super::{
-    ACME, Choice, DemoPage, DemoPerson, ENGINEERING, FieldErrors, Flash, Membership, OWN, Problem,
-    ProblemInShell, ProblemPage, ProfilePage, Samples, SessionRow, SessionsPage, SettingsPage, SignInPage,
-    TenantKind, TenantLink, TenantsPage, ToolPage,
+    ACME, Choice, DemoPage, DemoPerson, ENGINEERING, FieldErrors, Flash, MemberSignIn, Membership, OWN,
+    Problem, ProblemInShell, ProblemPage, ProfilePage, Samples, SessionRow, SessionsPage, SettingsPage,
+    SignInPage, SignInsPage, TenantKind, TenantLink, TenantsPage, ToolPage,
 };
 
 impl Samples {
@@ -64,6 +64,24 @@ impl Samples {
         }
     }
 
+    pub(super) fn sign_ins(&self, names: &[&str]) -> SignInsPage {
+        let sign_in = |(number, name): (usize, &&str)| MemberSignIn {
+            member: format!("{OWN}{number}"),
+            name: (*name).into(),
+            handle: format!("0{number}"),
+            started: self.ago(400),
+            used: self.ago(12),
+            is_this: number == 1,
+        };
+        SignInsPage {
+            chrome: self.chrome("settings"),
+            may_end: true,
+            sign_ins: names.iter().enumerate().map(sign_in).collect(),
+            first_href: None,
+            next_href: (!names.is_empty()).then(|| "sign-ins.html".into()),
+        }
+    }
+
     pub(super) fn settings(&self) -> SettingsPage {
         let choice =
             |age: &str| Choice { value: age.into(), label: self.ui.t(format!("settings-age-{age}")) };
@@ -71,6 +89,7 @@ impl Samples {
         chrome.flash = Flash::from_code(&self.ui, "settings-saved");
         SettingsPage {
             chrome,
+            sign_ins_href: Some("sign-ins.html".into()),
             errors: FieldErrors::default(),
             step_up_enabled: true,
             step_up_high: true,

@@ -14,13 +14,13 @@ use crate::pages::{
     ApprovalPage, ApprovalsPage, AuditPage, ConsultationPage, ConsultationsPage, ConversationPage,
     ConversationsPage, CookieBlockedPage, Decision, DecisionForm, DemoPage, DemoPerson, EscalateForm,
     Membership, NewApprovalPage, OverviewPage, Problem, ProblemInShell, ProblemPage, ProfilePage,
-    SessionsPage, SettingsPage, SignInPage, SignedOutPage, TenantsPage, ToolPage,
+    SessionsPage, SettingsPage, SignInPage, SignInsPage, SignedOutPage, TenantsPage, ToolPage,
 };
 use crate::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AuditChange, AuditEntry, AuditFilter, Choice, Chrome,
     ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus, Fact,
-    FieldErrors, Flash, HistoryEntry, HistoryKind, LinkTo, Live, ModuleKind, ModuleLink, Priority,
-    RenderError, SessionRow, TenantKind, TenantLink, Time, Ui,
+    FieldErrors, Flash, HistoryEntry, HistoryKind, LinkTo, Live, MemberSignIn, ModuleKind, ModuleLink,
+    Priority, RenderError, SessionRow, TenantKind, TenantLink, Time, Ui,
 };
 
 /// Markup that somebody wrote where text was asked for: it must come out as text.
@@ -96,6 +96,11 @@ impl Samples {
             ("audit-errors", self.audit_errors().render()?),
             ("tool", self.tool().render()?),
             ("settings", self.settings().render()?),
+            (
+                "sign-ins",
+                self.sign_ins(&["Amira Haddad", "Clara Osei", "<script>alert(1)</script>"]).render()?,
+            ),
+            ("sign-ins-none", self.sign_ins(&[]).render()?),
             ("settings-errors", self.settings_errors().render()?),
             ("profile", self.profile().render()?),
             ("sessions", self.sessions().render()?),
