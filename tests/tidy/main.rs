@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read the tree fails")]
 
+mod alerts;
 mod crates;
 mod documents;
 mod modules;
