@@ -61,7 +61,7 @@ impl Chrome {
     /// Whether a module is at the thumb on a phone; the others are in the account's menu there, since five fit.
     #[expect(clippy::unused_self, reason = "templates call methods of what they have")]
     pub(crate) fn is_at_thumb(&self, module: &str) -> bool {
-        module != "settings"
+        !matches!(module, "inbox" | "settings")
     }
 
     /// The events that have a text of their own, as in `live-approval-created`.
@@ -90,6 +90,7 @@ const LIVE_EVENTS: &[&str] = &[
     "consultation-started",
     "consultation-ended",
     "consultation-cancelled",
+    "webhook-dead",
 ];
 
 /// The first letters of the first and the last word of a name.
@@ -109,6 +110,8 @@ pub enum TenantKind {
     Team,
     /// An organization, from `/organizations/…`.
     Organization,
+    /// What belongs to the suite as a whole, for who runs it.
+    Suite,
 }
 
 impl TenantKind {
@@ -118,6 +121,7 @@ impl TenantKind {
             Self::Personal => "personal",
             Self::Team => "team",
             Self::Organization => "organization",
+            Self::Suite => "suite",
         }
     }
 
@@ -126,6 +130,7 @@ impl TenantKind {
             Self::Personal => "person",
             Self::Team => "people",
             Self::Organization => "building",
+            Self::Suite => "shield",
         }
     }
 }
@@ -149,7 +154,7 @@ pub struct ModuleLink {
     /// The module's id in the registry, such as `approvals`.
     pub id: String,
     /// What it is called; for our own modules the texts `module-overview`, `module-conversations`,
-    /// `module-approvals`, `module-consultations`, `module-audit`, `module-settings`.
+    /// `module-approvals`, `module-consultations`, `module-audit`, `module-inbox`, `module-settings`.
     pub name: String,
     /// An icon's name (see [`crate::ICON_NAMES`]); an unknown one shows a plain square.
     pub icon: String,
@@ -182,6 +187,11 @@ impl ModuleLink {
 
     pub(crate) fn opens_tab(&self) -> bool {
         self.kind == ModuleKind::Link
+    }
+
+    /// What the number on it counts: what waits for the person, or what nobody could process.
+    pub(crate) fn counted(&self) -> &'static str {
+        if self.id == "inbox" { "failed-badge" } else { "waiting-badge" }
     }
 }
 
@@ -219,7 +229,9 @@ impl Flash {
     /// address can't put words into our mouth. Codes: `approved`, `rejected`, `cancelled`, `requested`, `escalated`,
     /// `consultation-started`, `consultation-ended`, `consultation-cancelled`, `already-decided`, `already-pending`,
     /// `stale`, `not-allowed`, `already-ended`, `already-cancelled`, `already-started`, `confirmed`, `session-ended`,
-    /// `sessions-ended`, `session-over`, `settings-saved`.
+    /// `sessions-ended`, `session-over`, `settings-saved`, `inbox-replaying`, `inbox-discarded`, `inbox-discarding`,
+    /// `inbox-not-replayable`, `inbox-not-failed`, `source-saved`, `source-paused`, `source-resumed`, `source-removed`,
+    /// `secret-revoked`.
     pub fn from_code(ui: &Ui, code: &str) -> Option<Self> {
         let kind = match code {
             "approved"
@@ -233,9 +245,25 @@ impl Flash {
             | "confirmed"
             | "session-ended"
             | "sessions-ended"
-            | "settings-saved" => FlashKind::Success,
-            "already-decided" | "already-pending" | "stale" | "not-allowed" | "already-ended"
-            | "already-cancelled" | "already-started" | "session-over" => FlashKind::Error,
+            | "settings-saved"
+            | "inbox-replaying"
+            | "inbox-discarded"
+            | "inbox-discarding"
+            | "source-saved"
+            | "source-paused"
+            | "source-resumed"
+            | "source-removed"
+            | "secret-revoked" => FlashKind::Success,
+            "already-decided"
+            | "already-pending"
+            | "stale"
+            | "not-allowed"
+            | "already-ended"
+            | "already-cancelled"
+            | "already-started"
+            | "session-over"
+            | "inbox-not-replayable"
+            | "inbox-not-failed" => FlashKind::Error,
             _ => return None,
         };
         Some(Self { kind, text: ui.t(format!("flash-{code}")) })
@@ -293,6 +321,16 @@ mod tests {
             "sessions-ended",
             "session-over",
             "settings-saved",
+            "inbox-replaying",
+            "inbox-discarded",
+            "inbox-discarding",
+            "inbox-not-replayable",
+            "inbox-not-failed",
+            "source-saved",
+            "source-paused",
+            "source-resumed",
+            "source-removed",
+            "secret-revoked",
         ] {
             let flash = Flash::from_code(&ui, code).expect("known");
             assert!(!flash.text.starts_with("flash-"), "{code} has no text");

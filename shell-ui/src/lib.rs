@@ -30,7 +30,9 @@ pub use icons::{ICON_NAMES, icon};
 pub use model::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AuditChange, AuditEntry, AuditFilter, Choice,
     ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus, Fact,
-    FieldErrors, HistoryEntry, HistoryKind, LinkTo, MemberSignIn, Priority, SessionRow, Time,
+    FieldErrors, HistoryEntry, HistoryKind, InboxAttempt, InboxEffect, InboxFilter, InboxOutcome, InboxRow,
+    InboxState, LinkTo, MemberSignIn, OnceShown, Priority, SecretRow, SecretState, SessionRow, SourceRow,
+    Time,
 };
 pub use texts::Texts;
 pub use ui::{Theme, Ui};

@@ -98,6 +98,13 @@ macro_rules! plain_enum {
     };
 }
 
+mod inbox;
+
+pub use inbox::{
+    InboxAttempt, InboxEffect, InboxFilter, InboxOutcome, InboxRow, InboxState, OnceShown, SecretRow,
+    SecretState, SourceRow,
+};
+
 plain_enum! {
     /// Where an approval stands.
     ApprovalStatus {

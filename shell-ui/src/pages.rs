@@ -11,13 +11,23 @@
 //! | end a sign-in, end all others | `/app/me/sessions/end`, `…/end-others` | `session` |
 //! | end a member's sign-in | `sign-ins/end` | `member`, `session` |
 //! | change settings | `settings` | `step_up_enabled=true`, `step_up_high=true`, `step_up_medium=true`, `step_up_low=true`, `step_up_max_age`, `version` |
+//! | replay one, discard it | `inbox/events/{id}/replay`, `…/discard` | `reason` |
+//! | replay all of a filter | `inbox/replay` | `state`, `source`, `type`, `subject`, `from`, `to`, `until`, `count` |
+//! | add a source | `inbox/sources` | `service`, `name`, `account`, `scheme`, `settings`, `secret`, `limit_requests`, `limit_seconds` |
+//! | change a source | `inbox/sources/{id}` | `name`, `limit_requests`, `limit_seconds`, `version` |
+//! | pause, resume, remove it | `inbox/sources/{id}/pause`, `…/resume`, `…/remove` | `version` |
+//! | give it a secret, take one away | `inbox/sources/{id}/rotate`, `…/revoke` | `secret`, `challenge=true`, `grace`, `version` |
 //! | start, end, join | `consultations/{id}/start`, `…/end`, `…/join` | none |
 //!
 //! Checkboxes send `true` or are absent. Filters are `GET` forms on the list's own address.
 
+mod inbox;
+
 use std::borrow::Borrow;
 
 use askama::Template;
+
+pub use inbox::{InboxEventPage, InboxPage, InboxReplayPage, SourceNewPage, SourcePage, SourcesPage};
 
 use crate::chrome::initials;
 use crate::{

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Datelike as _, Utc};
 
 use crate::model::{
-    ApprovalStatus, ConsultationStatus, ConversationStatus, HistoryEntry, HistoryKind, Priority, Time,
+    ApprovalStatus, ConsultationStatus, ConversationStatus, HistoryEntry, HistoryKind, InboxOutcome,
+    InboxState, Priority, SecretState, Time,
 };
 use crate::{Assets, TenantKind, Texts};
 
@@ -166,6 +167,31 @@ impl Ui {
     /// The name of a conversation's status.
     pub fn conversation_status(&self, status: impl Borrow<ConversationStatus>) -> String {
         self.t(format!("conversation-status-{}", status.borrow().as_str()))
+    }
+
+    /// The name of a received webhook's state.
+    pub fn inbox_state(&self, state: impl Borrow<InboxState>) -> String {
+        self.t(format!("inbox-state-{}", state.borrow().as_str()))
+    }
+
+    /// What a received webhook's state means.
+    pub(crate) fn inbox_state_detail(&self, state: impl Borrow<InboxState>) -> String {
+        self.t(format!("inbox-state-{}-detail", state.borrow().as_str()))
+    }
+
+    /// What came of an attempt.
+    pub(crate) fn inbox_outcome(&self, outcome: impl Borrow<InboxOutcome>) -> String {
+        self.t(format!("inbox-outcome-{}", outcome.borrow().as_str()))
+    }
+
+    /// What a kind of cause, such as `poison`, is called; one without a text keeps its name.
+    pub fn inbox_cause(&self, cause: &str) -> String {
+        self.texts.find(&format!("inbox-cause-{cause}")).unwrap_or_else(|| cause.to_owned())
+    }
+
+    /// Whether a secret counts, in words.
+    pub(crate) fn secret_state(&self, state: impl Borrow<SecretState>) -> String {
+        self.t(format!("secret-state-{}", state.borrow().as_str()))
     }
 
     /// The name of a kind of tenant.

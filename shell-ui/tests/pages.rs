@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use shell_ui::{
-    ApprovalStatus, Assets, ConsultationStatus, ConversationStatus, Priority, Texts, Theme, Ui, samples,
+    ApprovalStatus, Assets, ConsultationStatus, ConversationStatus, InboxOutcome, InboxState, Priority,
+    SecretState, Texts, Theme, Ui, samples,
 };
 
 fn pages() -> Vec<(&'static str, String)> {
@@ -156,7 +157,9 @@ fn what_is_not_at_the_thumb_is_in_the_accounts_menu() {
     let page = &pages["settings"];
     let (bar, account) = page.split_once("<details class=\"account menu\"").expect("the account's menu");
     assert!(bar.contains("<li class=\"desk-only\"><a href=\"settings.html\" aria-current=\"page\">"));
-    assert_eq!(bar.matches("desk-only").count(), 1);
+    assert_eq!(bar.matches("desk-only").count(), 2);
+    // With what is counted on it.
+    assert!(account.contains("<span dir=\"auto\">Webhooks</span><span class=\"count\">"));
     assert!(account.contains("<li class=\"phone-only\"><a href=\"settings.html\" aria-current=\"page\">"));
 }
 
@@ -229,7 +232,13 @@ fn texts_with_a_value_in_their_name_exist_for_every_value() {
     names.extend(
         ConsultationStatus::ALL.iter().map(|value| format!("consultation-status-{}", value.as_str())),
     );
-    names.extend(["personal", "team", "organization"].map(|kind| format!("tenant-kind-{kind}")));
+    names.extend(InboxState::ALL.iter().flat_map(|value| {
+        [format!("inbox-state-{}", value.as_str()), format!("inbox-state-{}-detail", value.as_str())]
+    }));
+    names.extend(InboxOutcome::ALL.iter().map(|value| format!("inbox-outcome-{}", value.as_str())));
+    names.extend(SecretState::ALL.iter().map(|value| format!("secret-state-{}", value.as_str())));
+    names.extend(["poison", "gone", "database", "timeout"].map(|cause| format!("inbox-cause-{cause}")));
+    names.extend(["personal", "team", "organization", "suite"].map(|kind| format!("tenant-kind-{kind}")));
     names.extend(["4", "24", "72", "168", "never"].map(|hours| format!("expires-{hours}")));
     names.extend((1..=12).map(|month| format!("month-{month}")));
     for status in [400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 422, 429, 431, 500, 503] {

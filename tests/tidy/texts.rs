@@ -34,7 +34,7 @@ const BY_STATUS: [&str; 11] = [
 ];
 
 /// Texts that are asked for by a name made from a value: how the names begin, and where the values are.
-const BY_VALUE: [(&str, &str); 19] = [
+const BY_VALUE: [(&str, &str); 24] = [
     ("approval-outcome-", "ApprovalStatus"),
     ("approval-status-", "ApprovalStatus"),
     ("audit-", "the trail's actions, below"),
@@ -47,12 +47,17 @@ const BY_VALUE: [(&str, &str); 19] = [
     ("field-", "the fields of the trail's values, below"),
     ("flash-", "Flash::from_code, whose test goes through them"),
     ("form-", "the names of forms' fields"),
+    ("inbox-cause-", "what kind of cause a failure has"),
+    ("inbox-outcome-", "InboxOutcome"),
+    ("inbox-state-", "InboxState"),
     ("live-", "the types of events"),
     ("month-", "the months"),
     ("priority-", "Priority"),
     ("problem-", "statuses and codes, below"),
     ("role-", "Role"),
+    ("secret-state-", "SecretState"),
     ("settings-age-", "how old a proof may be, in seconds"),
+    ("source-grace-", "for how long an old secret counts on, in seconds"),
     ("tenant-kind-", "TenantKind"),
 ];
 

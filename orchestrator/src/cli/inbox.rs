@@ -1,5 +1,7 @@
 //! `chancery inbox`: what who operates the server does with the inbox, at the database and without the server.
 
+mod events;
+
 use std::{fmt::Write as _, io::Read as _, path::Path, sync::Arc};
 
 use anyhow::{Context as _, ensure};
@@ -8,6 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use url::Url;
 
+use self::events::{DiscardEvent, ListEvents, ReplayEvents, ShowEvent};
 use super::openapi::print;
 use crate::{
     clock::SystemClock,
@@ -29,6 +32,14 @@ pub(super) enum InboxCommand {
     /// The sources of webhooks: which tool posts here, for whom, and how its requests prove it
     #[command(subcommand)]
     Source(SourceCommand),
+    /// List what was received, the newest first
+    List(ListEvents),
+    /// Show one received webhook: its request, whose secrets are masked, its attempts and its effects
+    Show(ShowEvent),
+    /// Process one received webhook again, or all of a filter
+    Replay(ReplayEvents),
+    /// Give up a received webhook that has failed; what waits behind it goes on
+    Discard(DiscardEvent),
 }
 
 #[derive(Debug, Subcommand)]
@@ -195,14 +206,19 @@ pub(super) async fn run(config: Option<&Path>, command: InboxCommand) -> anyhow:
             .await?,
         public_url: config.http.public_url,
     };
-    let InboxCommand::Source(command) = command;
     let said = match command {
-        SourceCommand::Add(arguments) => operator.add(arguments).await,
-        SourceCommand::List(arguments) => operator.list(arguments).await,
-        SourceCommand::Rotate(arguments) => operator.rotate(arguments).await,
-        SourceCommand::Disable(one) => operator.set_state(&one, SourceState::Paused).await,
-        SourceCommand::Enable(one) => operator.set_state(&one, SourceState::Active).await,
-        SourceCommand::Remove(one) => operator.remove(&one).await,
+        InboxCommand::Source(command) => match command {
+            SourceCommand::Add(arguments) => operator.add(arguments).await,
+            SourceCommand::List(arguments) => operator.list(arguments).await,
+            SourceCommand::Rotate(arguments) => operator.rotate(arguments).await,
+            SourceCommand::Disable(one) => operator.set_state(&one, SourceState::Paused).await,
+            SourceCommand::Enable(one) => operator.set_state(&one, SourceState::Active).await,
+            SourceCommand::Remove(one) => operator.remove(&one).await,
+        },
+        InboxCommand::List(arguments) => operator.list_events(arguments).await,
+        InboxCommand::Show(arguments) => operator.show_event(&arguments).await,
+        InboxCommand::Replay(arguments) => operator.replay_events(arguments).await,
+        InboxCommand::Discard(arguments) => operator.discard_event(&arguments).await,
     };
     operator.database.close().await;
     print(&said?)

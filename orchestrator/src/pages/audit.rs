@@ -54,11 +54,11 @@ fn begins(day: NaiveDate) -> DateTime<Utc> {
 }
 
 /// From a time on, and before another.
-type Period = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+pub(super) type Period = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
 
 /// The days that the filter names: from the beginning of the first to the end of the last.
-fn read_days(ui: &Ui, query: &ListQuery) -> Result<Period, FieldErrors> {
-    let (from, to) = (read_day(&query.from), read_day(&query.to));
+pub(super) fn read_days(ui: &Ui, from: &str, to: &str) -> Result<Period, FieldErrors> {
+    let (from, to) = (read_day(from), read_day(to));
     let mut errors = FieldErrors::default();
     for (field, day) in [("from", from), ("to", to)] {
         if day.is_err() {
@@ -95,7 +95,7 @@ pub(super) async fn list(
     let chrome = place.chrome(&state, &mut tx, MODULE, None).await?;
     let people = tenants::people(&mut tx, tenant).await?;
     let actions = audit::actions(&mut tx, tenant).await?;
-    let (found, errors) = match read_days(ui, &query) {
+    let (found, errors) = match read_days(ui, &query.from, &query.to) {
         Ok((from, to)) => {
             let filter = AuditFilter {
                 tenants: vec![tenant],
@@ -188,6 +188,8 @@ fn shown(
         "approval" => ("approval", "approvals", Permission::ApprovalRead),
         "consultation" => ("consultation", "consultations", Permission::ConsultationRead),
         "conversation" => ("conversation", "conversations", Permission::ConversationRead),
+        "inbox_event" => ("inbox_event", "inbox/events", Permission::WebhookEventRead),
+        "webhook_source" => ("webhook_source", "inbox/sources", Permission::WebhookSourceRead),
         _ => ("", "", Permission::TenantRead),
     };
     let has_page =
@@ -289,31 +291,21 @@ mod tests {
 
     use super::*;
 
-    fn query(from: &str, to: &str) -> ListQuery {
-        ListQuery {
-            action: String::new(),
-            person: String::new(),
-            from: from.to_owned(),
-            to: to.to_owned(),
-            cursor: None,
-        }
-    }
-
     #[test]
     fn a_filter_reaches_to_the_end_of_its_last_day() {
-        let (from, to) = read_days(&Ui::new(""), &query("2026-02-28", "2026-02-28")).unwrap();
+        let (from, to) = read_days(&Ui::new(""), "2026-02-28", "2026-02-28").unwrap();
         assert_eq!(from.unwrap().to_rfc3339(), "2026-02-28T00:00:00+00:00");
         assert_eq!(to.unwrap().to_rfc3339(), "2026-03-01T00:00:00+00:00");
-        assert_eq!(read_days(&Ui::new(""), &query("", "")).unwrap(), (None, None));
+        assert_eq!(read_days(&Ui::new(""), "", "").unwrap(), (None, None));
     }
 
     #[test]
     fn days_that_are_none_are_told_apart() {
         let ui = Ui::new("");
-        let wrong = read_days(&ui, &query("2026-02-30", "+99999-01-01")).unwrap_err();
+        let wrong = read_days(&ui, "2026-02-30", "+99999-01-01").unwrap_err();
         assert_eq!(wrong.of("from"), Some(ui.t("error-date").as_str()));
         assert_eq!(wrong.of("to"), Some(ui.t("error-date").as_str()));
-        let wrong = read_days(&ui, &query("2026-02-02", "2026-02-01")).unwrap_err();
+        let wrong = read_days(&ui, "2026-02-02", "2026-02-01").unwrap_err();
         assert_eq!(wrong.all().len(), 1);
         assert_eq!(wrong.of("to"), Some(ui.t("error-date-order").as_str()));
     }

@@ -7,7 +7,7 @@ use axum::{
 };
 use shell_ui::{Chrome, Flash, Live, TenantLink};
 
-use super::modules;
+use super::modules::{self, Counts};
 use crate::{
     app::AppState,
     approvals::{self, PendingCounts},
@@ -15,7 +15,7 @@ use crate::{
     db::TenantTx,
     http::{Problem, ProblemResult},
     ids::{TenantId, UserId},
-    realtime,
+    inbox, realtime,
 };
 
 /// The query of a page that a form led to.
@@ -42,6 +42,9 @@ impl FromRequestParts<AppState> for Place {
             .map_err(|_| Problem::not_found().into_response())?;
         let named = parameters.iter().find(|(name, _)| *name == "tenant").map_or("", |(_, value)| value);
         let id = named.parse::<TenantId>().ok();
+        if id == Some(TenantId::SUITE) && visitor.platform_admin {
+            return Ok(Self { tenant: suite(state), visitor });
+        }
         let Some(grant) = id.and_then(|id| visitor.grant(id)) else {
             state.refusals.note(&visitor.principal(), named);
             return Err(Problem::not_found().into_response());
@@ -92,7 +95,8 @@ impl Place {
         module: &str,
         flash: Option<&str>,
     ) -> ProblemResult<Chrome> {
-        if self.visitor.session.last_tenant != Some(self.tenant.id) {
+        let is_suite = self.tenant.id == TenantId::SUITE;
+        if !is_suite && self.visitor.session.last_tenant != Some(self.tenant.id) {
             state.sessions.remember_tenant(self.visitor.key, self.tenant.id).await;
         }
         let position = realtime::position(tx, self.tenant.id).await?;
@@ -100,9 +104,14 @@ impl Place {
         if self.may(Permission::ApprovalDecide) {
             waiting = approvals::pending_counts(tx, self.tenant.id, self.visitor.id).await?;
         }
-        let mut chrome = frame(state, &self.visitor, &self.tenant, module, waiting.of_others);
-        chrome.live =
-            Some(Live { events_url: self.href("events"), last_event_id: u64::try_from(position).ok() });
+        let mut counts = Counts { waiting: waiting.of_others, dead: 0 };
+        if self.may(Permission::WebhookEventRead) {
+            counts.dead = inbox::dead_count(tx, self.tenant.id).await?;
+        }
+        let mut chrome = frame(state, &self.visitor, &self.tenant, module, counts);
+        // The suite has no members who could listen.
+        chrome.live = (!is_suite)
+            .then(|| Live { events_url: self.href("events"), last_event_id: u64::try_from(position).ok() });
         chrome.flash = flash.and_then(|code| Flash::from_code(&state.ui, code));
         Ok(chrome)
     }
@@ -124,8 +133,9 @@ pub(super) fn frame(
     principal: &Principal,
     tenant: &TenantRef,
     module: &str,
-    waiting: u64,
+    counts: Counts,
 ) -> Chrome {
+    let suite = principal.platform_admin.then(|| suite(state));
     Chrome {
         ui: state.ui.clone(),
         user_name: principal.name.clone(),
@@ -134,16 +144,36 @@ pub(super) fn frame(
         tenants: principal
             .grants
             .iter()
-            .map(|grant| tenant_link(state, principal, &grant.tenant, module))
+            .map(|grant| &grant.tenant)
+            .chain(suite.as_ref())
+            .map(|tenant| tenant_link(state, principal, tenant, module))
             .collect(),
-        modules: modules::links(state, principal, tenant, module, waiting),
+        modules: modules::links(state, principal, tenant, module, counts),
         live: None,
         flash: None,
     }
 }
 
+/// What belongs to the suite as a whole, as who runs it sees it.
+fn suite(state: &AppState) -> TenantRef {
+    TenantRef {
+        id: TenantId::SUITE,
+        kind: TenantKind::Organization,
+        path: "/suite".to_owned(),
+        name: state.ui.t("suite"),
+    }
+}
+
 /// Switching tenants keeps the module, where one sees it there.
 fn tenant_link(state: &AppState, principal: &Principal, tenant: &TenantRef, module: &str) -> TenantLink {
+    if tenant.id == TenantId::SUITE {
+        return TenantLink {
+            id: tenant.id.to_string(),
+            name: tenant.name.clone(),
+            kind: shell_ui::TenantKind::Suite,
+            href: format!("{}/inbox", base(tenant.id)),
+        };
+    }
     TenantLink {
         id: tenant.id.to_string(),
         name: tenant_name(principal, tenant),

@@ -16,6 +16,7 @@ mod conversations;
 mod embedded;
 mod events;
 mod form;
+mod inbox;
 mod modules;
 mod overview;
 mod problems;
@@ -25,6 +26,7 @@ mod sessions;
 mod settings;
 mod sign_in;
 mod sign_ins;
+mod sources;
 mod start;
 mod tenants;
 
@@ -76,6 +78,21 @@ pub fn router() -> Router<AppState> {
         .route("/app/t/{tenant}/consultations/{id}/cancel", post(consultations::cancel))
         .route("/app/t/{tenant}/consultations/{id}/join", post(consultations::join))
         .route("/app/t/{tenant}/audit", get(audit::list))
+        .route("/app/t/{tenant}/inbox", get(inbox::list))
+        .route("/app/t/{tenant}/inbox/events/{id}", get(inbox::show))
+        .route("/app/t/{tenant}/inbox/events/{id}/replay", post(inbox::replay))
+        .route("/app/t/{tenant}/inbox/events/{id}/discard", post(inbox::discard))
+        // Where the script leads from the news of one.
+        .route("/app/t/{tenant}/webhooks/{id}", get(inbox::from_news))
+        .route("/app/t/{tenant}/inbox/replay", get(inbox::ask).post(inbox::replay_all))
+        .route("/app/t/{tenant}/inbox/sources", get(sources::list).post(sources::create))
+        .route("/app/t/{tenant}/inbox/sources/new", get(sources::new))
+        .route("/app/t/{tenant}/inbox/sources/{id}", get(sources::show).post(sources::save))
+        .route("/app/t/{tenant}/inbox/sources/{id}/pause", post(sources::pause))
+        .route("/app/t/{tenant}/inbox/sources/{id}/resume", post(sources::resume))
+        .route("/app/t/{tenant}/inbox/sources/{id}/remove", post(sources::remove))
+        .route("/app/t/{tenant}/inbox/sources/{id}/rotate", post(sources::rotate))
+        .route("/app/t/{tenant}/inbox/sources/{id}/revoke", post(sources::revoke))
         .route("/app/t/{tenant}/settings", get(settings::show).post(settings::save))
         .route("/app/t/{tenant}/sign-ins", get(sign_ins::list))
         .route("/app/t/{tenant}/sign-ins/end", post(sign_ins::end))

@@ -43,6 +43,19 @@ impl Name {
     }
 }
 
+/// What is told of a tenant by numbers in the sidebar.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// What waits for the person's decision.
+    pub waiting: u64,
+    /// What was received and could not be processed, for who may mend it.
+    pub dead: u64,
+}
+
+fn nothing(_: Counts) -> u64 {
+    0
+}
+
 /// An entry of the registry.
 struct Module {
     id: &'static str,
@@ -50,13 +63,13 @@ struct Module {
     icon: &'static str,
     /// Who may this in the tenant sees the module.
     permission: Permission,
-    /// Whether what waits for the person's decision is counted on it.
-    counts_waiting: bool,
+    /// What is counted on it.
+    counts: fn(Counts) -> u64,
     kind: Kind,
 }
 
 const fn page(id: &'static str, text: &'static str, permission: Permission, path: &'static str) -> Module {
-    Module { id, name: Name::Text(text), icon: id, permission, counts_waiting: false, kind: Kind::Page(path) }
+    Module { id, name: Name::Text(text), icon: id, permission, counts: nothing, kind: Kind::Page(path) }
 }
 
 const fn tool(
@@ -66,19 +79,23 @@ const fn tool(
     permission: Permission,
     tool: fn(&AppState) -> Option<Tool>,
 ) -> Module {
-    Module { id, name: Name::Proper(name), icon, permission, counts_waiting: false, kind: Kind::Tool(tool) }
+    Module { id, name: Name::Proper(name), icon, permission, counts: nothing, kind: Kind::Tool(tool) }
 }
 
 /// All modules, in the sidebar's order.
-const MODULES: [Module; 9] = [
+const MODULES: [Module; 10] = [
     page("overview", "module-overview", Permission::TenantRead, ""),
     page("conversations", "module-conversations", Permission::ConversationRead, "conversations"),
     Module {
-        counts_waiting: true,
+        counts: |counts| counts.waiting,
         ..page("approvals", "module-approvals", Permission::ApprovalRead, "approvals")
     },
     page("consultations", "module-consultations", Permission::ConsultationJoin, "consultations"),
     page("audit", "module-audit", Permission::AuditRead, "audit"),
+    Module {
+        counts: |counts| counts.dead,
+        ..page("inbox", "module-inbox", Permission::WebhookEventRead, "inbox")
+    },
     page("settings", "module-settings", Permission::SettingsRead, "settings"),
     tool("chatwoot", "Chatwoot", "conversations", Permission::ConversationRead, |state| {
         let url = state.tools.chatwoot.as_ref()?.url.clone();
@@ -118,7 +135,7 @@ pub(super) fn links(
     principal: &Principal,
     tenant: &TenantRef,
     current: &str,
-    waiting: u64,
+    counts: Counts,
 ) -> Vec<ModuleLink> {
     MODULES
         .iter()
@@ -137,7 +154,7 @@ pub(super) fn links(
                 icon: module.icon.to_owned(),
                 href,
                 current: module.id == current,
-                badge: if module.counts_waiting { waiting } else { 0 },
+                badge: (module.counts)(counts),
                 kind,
             })
         })
@@ -241,8 +258,21 @@ mod tests {
         );
         assert_eq!(
             seen(Role::Owner),
-            ["overview", "conversations", "approvals", "consultations", "audit", "settings"]
+            ["overview", "conversations", "approvals", "consultations", "audit", "inbox", "settings"]
         );
+    }
+
+    #[test]
+    fn who_runs_the_suite_sees_there_what_belongs_to_it() {
+        let mut principal = with(Role::Owner);
+        let suite = TenantRef { id: TenantId::SUITE, ..principal.grants[0].tenant.clone() };
+        let seen = |principal: &Principal| {
+            let seen = MODULES.iter().filter(|module| page_href(principal, &suite, module.id).is_some());
+            seen.map(|module| module.id).collect::<Vec<_>>()
+        };
+        assert!(seen(&principal).is_empty());
+        principal.platform_admin = true;
+        assert_eq!(seen(&principal), ["inbox"]);
     }
 
     #[test]

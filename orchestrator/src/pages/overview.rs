@@ -1,4 +1,8 @@
-use axum::{extract::State, http::StatusCode};
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Redirect},
+};
 use shell_ui::pages::OverviewPage;
 
 use super::{
@@ -12,6 +16,7 @@ use crate::{
     auth::Permission,
     consultations, conversations,
     http::extract::ApiQuery,
+    ids::TenantId,
 };
 
 /// The most approvals that are shown of those that wait.
@@ -29,6 +34,9 @@ pub(super) async fn show(
     place: Place,
     ApiQuery(query): ApiQuery<FlashQuery>,
 ) -> PageResult {
+    if place.tenant.id == TenantId::SUITE {
+        return Ok(Redirect::to(&place.href("inbox")).into_response());
+    }
     place.require(Permission::TenantRead)?;
     let tenant = place.tenant.id;
     let mut tx = place.begin(&state).await?;

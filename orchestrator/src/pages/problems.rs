@@ -10,7 +10,10 @@ use shell_ui::{
     pages::{Problem, ProblemInShell, ProblemPage},
 };
 
-use super::chrome::{frame, home};
+use super::{
+    chrome::{frame, home},
+    modules::Counts,
+};
 use crate::{
     app::AppState,
     auth::{Principal, PrincipalSource as _, session::Sessions},
@@ -93,7 +96,10 @@ fn in_shell(
         .map(|grant| &grant.tenant)
         .or_else(|| home(principal, last_tenant));
     match tenant {
-        Some(tenant) => ProblemInShell { chrome: frame(state, principal, tenant, "", 0), problem }.render(),
+        Some(tenant) => {
+            ProblemInShell { chrome: frame(state, principal, tenant, "", Counts::default()), problem }
+                .render()
+        }
         None => ProblemPage { ui: state.ui.clone(), problem }.render(),
     }
 }

@@ -108,6 +108,11 @@ impl SourceScheme {
         }
     }
 
+    /// Whether a secret can be made here; else the tool makes it.
+    pub fn makes_secrets(&self) -> bool {
+        self.new_secret([0; 32]).is_some()
+    }
+
     pub(super) fn check_secret(&self, secret: &SecretString) -> Result<(), InvalidSecret> {
         match self {
             Self::Shared(scheme) => scheme.check_secret(secret),
@@ -117,7 +122,7 @@ impl SourceScheme {
     }
 
     /// Whether the sender asks first, with a token that we have given it.
-    pub(super) fn has_challenge_token(&self) -> bool {
+    pub fn has_challenge_token(&self) -> bool {
         matches!(self, Self::Shared(scheme) if scheme.has_challenge_token())
     }
 }

@@ -191,6 +191,12 @@ async fn nothing_changes_without_an_entry() {
     let other = path("/consultations", &ceo.post("/consultations", &other).await.expect(201));
     ceo.post(&format!("{other}/cancel"), &json!({})).await.expect(200);
 
+    // What owners do about what was received.
+    let owner = app.add_person("acme-owner", &["/organizations/acme-corp/owners"]);
+    let received = path("/inbox/events", &items(&owner, "/inbox/events?state=done").await[0]);
+    owner.post(&format!("{received}/replay"), &json!({})).await.expect(200);
+    app.run_jobs().await;
+
     // What Keycloak's administrators do.
     keycloak.rename_group(ACME, "acme-inc").unwrap();
     keycloak.add_to_group("acme-viewer", "/organizations/acme-inc/agents").unwrap();

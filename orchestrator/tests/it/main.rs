@@ -14,6 +14,7 @@ mod http2;
 mod inbox;
 mod isolation;
 mod limits;
+mod mending;
 mod readings;
 mod realtime;
 mod rls;

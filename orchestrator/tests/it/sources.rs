@@ -385,10 +385,15 @@ async fn a_source_has_a_limit_of_its_own_besides_the_common_one() {
 
 /// Runs `chancery inbox source …` beside the server, on its database.
 async fn chancery(app: &TestApp, arguments: &[&str], input: &str) -> Result<String, String> {
+    chancery_inbox(app, &[&["source"], arguments].concat(), input).await
+}
+
+/// Runs `chancery inbox …` beside the server, on its database.
+pub async fn chancery_inbox(app: &TestApp, arguments: &[&str], input: &str) -> Result<String, String> {
     let config = &app.state().config;
     let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
     command
-        .args(["inbox", "source"])
+        .arg("inbox")
         .args(arguments)
         .env_clear()
         .env("CHANCERY__DATABASE__URL", config.database.url.expose_secret())

@@ -7,7 +7,7 @@ use chancery::testing::{ACME, Answer, Client, TestApp};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{approval, chatwoot_conversation, id, signed_in};
+use crate::harness::{approval, chatwoot_conversation, id, message_created, signed_in};
 
 /// Operations that take no access token, because who calls proves itself otherwise. This list only shrinks.
 const WITHOUT_ACCESS_TOKEN: [&str; 7] = [
@@ -87,9 +87,17 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
     ceo.post(&format!("/consultations/{active}/start"), &json!({})).await.expect(200);
     let requested = id(&approval(&agent, "A").await).to_owned();
     let to_decide = id(&approval(&agent, "B").await).to_owned();
-    let (_, mirrored) = chatwoot_conversation(app).await;
+    let (mirrored_number, mirrored) = chatwoot_conversation(app).await;
     let mirrored = id(&mirrored).to_owned();
     app.run_jobs().await;
+    let received =
+        id(&app.deliver(&message_created(app, mirrored_number, 4_711, "Hello")).await.expect(200)).to_owned();
+    let mut of_another_account = message_created(app, mirrored_number, 4_712, "Hello");
+    of_another_account["account"]["id"] = json!(2);
+    let dead = id(&app.deliver(&of_another_account).await.expect(200)).to_owned();
+    app.run_jobs().await;
+    // What is dead by the end of the test is meant to be.
+    app.leave_jobs();
     let acme = app.tenant(ACME).to_string();
     let new_source = json!({ "tenantId": ACME, "service": "github", "scheme": { "type": "bearer" } });
     let source = async || owner.post("/sources", &new_source).await.expect(201);
@@ -280,6 +288,36 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
         ),
         ("endMemberSession", sample(&one_session, none(), &acme, (&ceo, 403), (&owner, 204))),
         ("endMemberSessions", sample(&all_sessions, none(), &acme, (&ceo, 403), (&owner, 204))),
+        (
+            "listInboxEvents",
+            sample("/inbox/events?tenantId={subject}", none(), &acme, (&ceo, 403), (&owner, 200)),
+        ),
+        // Who may not even read it can't be told that it is there.
+        ("getInboxEvent", sample("/inbox/events/{subject}", none(), &received, (&ceo, 404), (&owner, 200))),
+        (
+            "replayInboxEvent",
+            sample("/inbox/events/{subject}/replay", none(), &received, (&ceo, 404), (&owner, 200)),
+        ),
+        (
+            "discardInboxEvent",
+            sample(
+                "/inbox/events/{subject}/discard",
+                json!({ "reason": "R" }),
+                &dead,
+                (&ceo, 404),
+                (&owner, 200),
+            ),
+        ),
+        (
+            "replayInbox",
+            sample(
+                "/inbox/replay",
+                json!({ "tenantId": "{subject}", "state": "dead" }),
+                &acme,
+                (&ceo, 403),
+                (&owner, 200),
+            ),
+        ),
         ("getMe", sample("/me", none(), "", (&member, 200), (&viewer, 200))),
     ])
 }

@@ -6,6 +6,7 @@ mod around;
 mod audit;
 mod consultations;
 mod conversations;
+mod inbox;
 
 use askama::Template;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -19,8 +20,8 @@ use crate::pages::{
 use crate::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AuditChange, AuditEntry, AuditFilter, Choice, Chrome,
     ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus, Fact,
-    FieldErrors, Flash, HistoryEntry, HistoryKind, LinkTo, Live, MemberSignIn, ModuleKind, ModuleLink,
-    Priority, RenderError, SessionRow, TenantKind, TenantLink, Time, Ui,
+    FieldErrors, Flash, HistoryEntry, HistoryKind, InboxFilter, LinkTo, Live, MemberSignIn, ModuleKind,
+    ModuleLink, Priority, RenderError, SessionRow, TenantKind, TenantLink, Time, Ui,
 };
 
 /// Markup that somebody wrote where text was asked for: it must come out as text.
@@ -94,6 +95,32 @@ impl Samples {
             ("audit", self.audit().render()?),
             ("audit-empty", self.audit_empty().render()?),
             ("audit-errors", self.audit_errors().render()?),
+            ("inbox", self.inbox().render()?),
+            ("inbox-dead", self.inbox_dead().render()?),
+            ("inbox-empty", self.inbox_empty(InboxFilter::default()).render()?),
+            (
+                "inbox-errors",
+                self.inbox_empty(InboxFilter {
+                    from: "2026-10-09".into(),
+                    to: "2026-10-01".into(),
+                    ..InboxFilter::default()
+                })
+                .render()?,
+            ),
+            ("inbox-event", self.inbox_event().render()?),
+            ("inbox-event-dead", self.inbox_event_dead().render()?),
+            ("inbox-event-discarded", self.inbox_event_discarded().render()?),
+            ("inbox-replay", self.inbox_replay(37, None).render()?),
+            ("inbox-replay-nothing", self.inbox_replay(0, None).render()?),
+            ("inbox-replay-too-many", self.inbox_replay(100_001, Some(100_000)).render()?),
+            ("sources", self.sources().render()?),
+            ("sources-empty", self.sources_empty().render()?),
+            ("source", self.source().render()?),
+            ("source-once", self.source_once().render()?),
+            ("source-errors", self.source_errors().render()?),
+            ("source-viewed", self.source_viewed().render()?),
+            ("source-new", self.source_new().render()?),
+            ("source-new-errors", self.source_new_errors().render()?),
             ("tool", self.tool().render()?),
             ("settings", self.settings().render()?),
             (
@@ -164,6 +191,7 @@ impl Samples {
                 module("approvals", 3, ModuleKind::Page, "approvals.html".into()),
                 module("consultations", 0, ModuleKind::Page, "consultations.html".into()),
                 module("audit", 0, ModuleKind::Page, "audit.html".into()),
+                module("inbox", 2, ModuleKind::Page, "inbox.html".into()),
                 module("settings", 0, ModuleKind::Page, "settings.html".into()),
                 module("Chatwoot", 0, ModuleKind::Link, "http://127.0.0.1:8082/".into()),
                 module("Matrix", 0, ModuleKind::Embedded, "tool.html".into()),
