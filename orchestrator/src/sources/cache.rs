@@ -25,6 +25,9 @@ const REMEMBERED: Duration = Duration::from_secs(5);
 const MOST_REMEMBERED: u64 = 10_000;
 const MOST_SERVICES: u64 = 1_000;
 
+/// A source's own limit, and what is left of it.
+type OwnQuota = (RequestLimit, Arc<Quota<SourceId>>);
+
 /// What is remembered of sources.
 #[derive(Debug)]
 pub struct SourceCache {
@@ -35,7 +38,7 @@ pub struct SourceCache {
     /// The services that have had an only source.
     seen_services: Cache<String, ()>,
     /// What is left of the limits that sources have of their own.
-    quotas: Mutex<HashMap<SourceId, (RequestLimit, Arc<Quota<SourceId>>)>>,
+    quotas: Mutex<HashMap<SourceId, OwnQuota>>,
 }
 
 impl Default for SourceCache {
