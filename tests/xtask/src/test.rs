@@ -91,6 +91,8 @@ async fn rust(filter: Option<&str>, keycloak: Option<&mut keycloak::ForTests>) -
     }
     let url = server.superuser_url();
     command.env(TEST_SERVER_VARIABLE, &url).env("DATABASE_URL", &url);
+    // The Python with the libraries that sign webhooks officially.
+    command.env("CHANCERY_TEST_PYTHON", shell::tools().join("bin/python"));
     if let Some(server) = keycloak {
         match server.ready().await {
             Ok(()) => {
