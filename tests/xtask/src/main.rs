@@ -12,6 +12,7 @@ mod chaos;
 mod ci;
 mod demo;
 mod dev;
+mod fuzz;
 mod openapi;
 mod queries;
 mod serve;
@@ -67,6 +68,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Kill servers and what they lean on while webhooks come in, and count their effects
     Chaos(chaos::Arguments),
+    /// Look for inputs that the readers of webhooks don't stand: each target of fuzz/ for a minute
+    Fuzz(fuzz::Arguments),
     /// Run the demo, and build and restart it whenever a source file changes
     ///
     /// What follows is passed to `chancery demo`: `cargo xtask dev -- --listen 127.0.0.1:9000`.
@@ -88,6 +91,7 @@ async fn main() -> ExitCode {
         Command::Stack { action } => stack::run(action).await,
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Dev { arguments } => dev::run(&arguments).await,
     };
     match result {
