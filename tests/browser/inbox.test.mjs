@@ -57,7 +57,7 @@ async function play(stage, javaScriptEnabled) {
   await see(page.getByText("It will be processed again in a moment."));
   await reloadUntil(page, page.locator("#event-attempts").getByText("replay"));
   await page.goto(`${tenantBase(page)}/audit`);
-  await see(page.getByText("replayed the webhook"));
+  await see(page.locator("#audit").getByText("replayed the webhook"));
 }
 
 story("an owner adds a source, sees what it sent and has it processed again", (stage) => play(stage, true));

@@ -18,6 +18,7 @@ import {
   outsider,
   overflow,
   pendingApproval,
+  reloadUntil,
   see,
   sendProven,
   start,
@@ -95,7 +96,7 @@ gallery("the pages of a tenant without anything are in order", async (stage, loo
   visitor.allow(/\b40[34]\b/);
   // Nobody but the outsider is of Globex, and nothing happens there.
   const page = await visitor.signIn(outsider);
-  const places = ["", "/conversations", "/approvals", "/approvals?status=approved", "/approvals/new", "/consultations", "/audit", "/settings"];
+  const places = ["", "/conversations", "/approvals", "/approvals?status=approved", "/approvals/new", "/consultations", "/audit", "/inbox", "/inbox/sources", "/inbox/sources/new", "/settings"];
   for (const [tenant, seen] of [[/Personal/, places], [/Globex/, ["", "/conversations", "/audit", "/settings"]]]) {
     await switchTo(page, tenant);
     const base = tenantBase(page);
@@ -141,6 +142,41 @@ gallery("an owner's settings are in order", async (stage, looked) => {
   await page.getByRole("link", { name: "Audit trail" }).first().click();
   await see(page.locator(".entry-text", { hasText: "changed the workspace’s" }));
   await looked(page, "the trail of settings");
+});
+
+gallery("an owner's webhooks are in order", async (stage, looked) => {
+  const visitor = await withAxe(await stage.visitor());
+  visitor.allow(/\b422\b/);
+  const page = await visitor.signIn(agent);
+  // Everybody owns their own workspace.
+  await switchTo(page, agent.name);
+  const inbox = `${tenantBase(page)}/inbox`;
+  await page.goto(`${inbox}/sources/new`);
+  await page.getByLabel("How it proves itself").selectOption("chatwoot");
+  await page.getByRole("button", { name: "Add it" }).click();
+  await see(page.locator(".notice.error"));
+  await looked(page, "a source that can't be added");
+  await page.getByLabel("How it proves itself").selectOption("bearer");
+  await page.getByLabel("Name").fill(unique("Tool"));
+  await page.getByRole("button", { name: "Add it" }).click();
+  await see(page.getByRole("heading", { name: "Copy this now" }));
+  await looked(page, "a source with its secret, shown once");
+  const secret = await page.locator("#once-1").inputValue();
+  const path = new URL(await page.getByLabel("Address").inputValue()).pathname;
+  const headers = { authorization: `Bearer ${secret}`, "content-type": "application/json" };
+  const answer = await fetch(start + path, { method: "POST", headers, body: JSON.stringify({ token: "x", text: "<b>Hello</b>" }) });
+  assert.equal(answer.status, 200);
+  const { id } = await answer.json();
+  await page.goto(`${inbox}/sources`);
+  await looked(page, "the sources");
+  await page.goto(`${inbox}/events/${id}`);
+  await reloadUntil(page, page.locator("#event-state").getByText("Done"));
+  await looked(page, "a received webhook");
+  await page.goto(`${inbox}?state=done`);
+  await looked(page, "what was received");
+  await page.getByRole("link", { name: "Replay all of these" }).click();
+  await see(page.getByRole("button", { name: /Replay/ }));
+  await looked(page, "how many would be replayed");
 });
 
 gallery("the agent's pages are in order", async (stage, looked) => {
