@@ -2,7 +2,9 @@
 
 use std::{ops::Deref, sync::Arc};
 
+use connector_core::egress::{EgressClient, EgressError};
 use connector_keycloak::{KeycloakAdmin, KeycloakSettings};
+use tokio::sync::Notify;
 
 use crate::{
     approvals,
@@ -19,6 +21,7 @@ use crate::{
     crypto::{CryptoError, MasterKey},
     db::{ConnectError, Database},
     directory::{Directory, Reconciler},
+    endpoints::{self, Deliverer},
     ids::SharedIds,
     inbox::{Intake, Lanes, Processor, Upkeep},
     jobs::{Registry, Worker},
@@ -53,6 +56,9 @@ pub enum StartError {
     /// An HTTP client.
     #[error("the HTTP client can't be set up")]
     Http(#[from] reqwest::Error),
+    /// The client for tenants' own endpoints.
+    #[error("the client for outgoing webhooks can't be set up")]
+    Egress(#[from] EgressError),
 }
 
 /// What [`AppState`] shares.
@@ -98,6 +104,10 @@ pub struct App {
     pub intake: Intake,
     /// The lanes of the inbox that have something to process.
     pub inbox_lanes: Arc<Lanes>,
+    /// Calls tenants' own endpoints.
+    pub egress: EgressClient,
+    /// Woken when something is to be delivered to them.
+    pub lanes_due: Notify,
     /// What the start page shows; none but in the demo.
     pub start_page: Option<Arc<crate::pages::StartPage>>,
 }
@@ -172,6 +182,7 @@ impl AppState {
             Arc::clone(&ids),
             lifecycle.soft.clone(),
         )?;
+        let egress = EgressClient::new(config.webhooks.policy())?;
         let limits = Limits::new(&config.limits, &clock);
         let streams = OpenStreams::new(&config.limits);
         let ui = shell_ui::Ui::new(&config.http.assets_url);
@@ -205,13 +216,17 @@ impl AppState {
             lifecycle,
             intake,
             inbox_lanes,
+            egress,
+            lanes_due: Notify::new(),
             start_page,
         })))
     }
 
     /// The handlers of all jobs.
     pub fn registry() -> Registry {
-        late_ends::handlers(conversations::handlers(approvals::handlers(Registry::default())))
+        endpoints::handlers(late_ends::handlers(conversations::handlers(approvals::handlers(
+            Registry::default(),
+        ))))
     }
 
     /// The worker of the queue.
@@ -224,11 +239,17 @@ impl AppState {
         Processor::new(self.clone())
     }
 
-    /// Starts what runs beside the requests: jobs, the inbox, and comparing with Keycloak.
+    /// The deliverer of outgoing webhooks.
+    pub fn deliverer(&self) -> Deliverer {
+        Deliverer::new(self.clone())
+    }
+
+    /// Starts what runs beside the requests: jobs, the inbox, outgoing webhooks, and comparing with Keycloak.
     pub fn spawn_background(&self) {
         self.lifecycle.spawn(self.worker().run(self.config.jobs.workers));
         self.lifecycle.spawn(self.processor().run(self.config.inbox.workers));
         self.lifecycle.spawn(Upkeep::new(self.clone()).run());
+        self.lifecycle.spawn(self.deliverer().run(self.config.webhooks.workers));
         self.lifecycle.spawn(self.database.clone().listen_to_replicas(self.lifecycle.soft.clone()));
         self.lifecycle.spawn(late_ends::hurry(self.clone()));
         let reconciler = Reconciler::new(self.directory.clone(), self.config.reconcile_period());

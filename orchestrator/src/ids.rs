@@ -58,6 +58,10 @@ typed_id! {
     InboxEventId;
     /// A job.
     JobId;
+    /// A tenant's endpoint for outgoing webhooks.
+    EndpointId;
+    /// A delivery to one.
+    DeliveryId;
 }
 
 impl TenantId {

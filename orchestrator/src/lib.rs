@@ -25,6 +25,7 @@ pub mod tools;
 pub mod approvals;
 pub mod consultations;
 pub mod conversations;
+pub mod endpoints;
 pub mod inbox;
 pub mod sign_ins;
 pub mod sources;

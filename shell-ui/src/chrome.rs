@@ -61,7 +61,7 @@ impl Chrome {
     /// Whether a module is at the thumb on a phone; the others are in the account's menu there, since five fit.
     #[expect(clippy::unused_self, reason = "templates call methods of what they have")]
     pub(crate) fn is_at_thumb(&self, module: &str) -> bool {
-        !matches!(module, "inbox" | "settings")
+        !matches!(module, "endpoints" | "inbox" | "settings")
     }
 
     /// The events that have a text of their own, as in `live-approval-created`.
@@ -91,6 +91,7 @@ const LIVE_EVENTS: &[&str] = &[
     "consultation-ended",
     "consultation-cancelled",
     "webhook-dead",
+    "endpoint-disabled",
 ];
 
 /// The first letters of the first and the last word of a name.
@@ -154,7 +155,7 @@ pub struct ModuleLink {
     /// The module's id in the registry, such as `approvals`.
     pub id: String,
     /// What it is called; for our own modules the texts `module-overview`, `module-conversations`,
-    /// `module-approvals`, `module-consultations`, `module-audit`, `module-inbox`, `module-settings`.
+    /// `module-approvals`, `module-consultations`, `module-audit`, `module-endpoints`, `module-inbox`, `module-settings`.
     pub name: String,
     /// An icon's name (see [`crate::ICON_NAMES`]); an unknown one shows a plain square.
     pub icon: String,
@@ -231,7 +232,8 @@ impl Flash {
     /// `stale`, `not-allowed`, `already-ended`, `already-cancelled`, `already-started`, `confirmed`, `session-ended`,
     /// `sessions-ended`, `session-over`, `settings-saved`, `inbox-replaying`, `inbox-discarded`, `inbox-discarding`,
     /// `inbox-not-replayable`, `inbox-not-failed`, `source-saved`, `source-paused`, `source-resumed`, `source-removed`,
-    /// `secret-revoked`.
+    /// `secret-revoked`, `endpoint-saved`, `endpoint-on`, `endpoint-off`, `endpoint-removed`, `endpoint-test-sent`,
+    /// `delivery-again`, `deliveries-again`, `deliveries-none`, `endpoint-is-off`, `endpoints-full`, `delivery-pending`, `secrets-full`.
     pub fn from_code(ui: &Ui, code: &str) -> Option<Self> {
         let kind = match code {
             "approved"
@@ -253,6 +255,14 @@ impl Flash {
             | "source-paused"
             | "source-resumed"
             | "source-removed"
+            | "endpoint-saved"
+            | "endpoint-on"
+            | "endpoint-off"
+            | "endpoint-removed"
+            | "endpoint-test-sent"
+            | "delivery-again"
+            | "deliveries-again"
+            | "deliveries-none"
             | "secret-revoked" => FlashKind::Success,
             "already-decided"
             | "already-pending"
@@ -263,7 +273,11 @@ impl Flash {
             | "already-started"
             | "session-over"
             | "inbox-not-replayable"
-            | "inbox-not-failed" => FlashKind::Error,
+            | "inbox-not-failed"
+            | "endpoint-is-off"
+            | "endpoints-full"
+            | "delivery-pending"
+            | "secrets-full" => FlashKind::Error,
             _ => return None,
         };
         Some(Self { kind, text: ui.t(format!("flash-{code}")) })
@@ -331,6 +345,18 @@ mod tests {
             "source-resumed",
             "source-removed",
             "secret-revoked",
+            "endpoint-saved",
+            "endpoint-on",
+            "endpoint-off",
+            "endpoint-removed",
+            "endpoint-test-sent",
+            "delivery-again",
+            "deliveries-again",
+            "deliveries-none",
+            "endpoint-is-off",
+            "endpoints-full",
+            "delivery-pending",
+            "secrets-full",
         ] {
             let flash = Flash::from_code(&ui, code).expect("known");
             assert!(!flash.text.starts_with("flash-"), "{code} has no text");

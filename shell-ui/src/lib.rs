@@ -28,11 +28,11 @@ pub use assets::{Asset, Assets, WORKER_PATH};
 pub use chrome::{Chrome, Flash, FlashKind, Live, ModuleKind, ModuleLink, TenantKind, TenantLink};
 pub use icons::{ICON_NAMES, icon};
 pub use model::{
-    ApprovalFilter, ApprovalRow, ApprovalStatus, AuditChange, AuditEntry, AuditFilter, Choice,
-    ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus, Fact,
-    FieldErrors, HistoryEntry, HistoryKind, InboxAttempt, InboxEffect, InboxFilter, InboxOutcome, InboxRow,
-    InboxState, LinkTo, MemberSignIn, OnceShown, Priority, SecretRow, SecretState, SessionRow, SourceRow,
-    Time,
+    ApprovalFilter, ApprovalRow, ApprovalStatus, AttemptRow, AuditChange, AuditEntry, AuditFilter, Choice,
+    ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus,
+    DeliveryRow, DeliveryState, EndpointRow, EndpointState, EventChoice, EventGroup, Fact, FieldErrors,
+    HistoryEntry, HistoryKind, InboxAttempt, InboxEffect, InboxFilter, InboxOutcome, InboxRow, InboxState,
+    LinkTo, MemberSignIn, OnceShown, Priority, SecretRow, SecretState, SessionRow, SourceRow, Time,
 };
 pub use texts::Texts;
 pub use ui::{Theme, Ui};

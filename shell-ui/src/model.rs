@@ -220,6 +220,66 @@ impl ConsultationStatus {
     }
 }
 
+plain_enum! {
+    /// Whether an endpoint is delivered to.
+    EndpointState {
+        /// It is, and it works.
+        Active => "active",
+        /// It is, and nothing arrives.
+        Failing => "failing",
+        /// It isn't.
+        Disabled => "disabled",
+    }
+}
+
+impl EndpointState {
+    pub(crate) fn tone(self) -> &'static str {
+        match self {
+            Self::Active => "good",
+            Self::Failing => "waiting",
+            Self::Disabled => "quiet",
+        }
+    }
+
+    pub(crate) fn icon(self) -> &'static str {
+        match self {
+            Self::Active => "check",
+            Self::Failing => "warning",
+            Self::Disabled => "cross",
+        }
+    }
+}
+
+plain_enum! {
+    /// Where a delivery stands.
+    DeliveryState {
+        /// Still to be sent, for the first time or again.
+        Pending => "pending",
+        /// The endpoint has it.
+        Delivered => "delivered",
+        /// Given up.
+        Failed => "failed",
+    }
+}
+
+impl DeliveryState {
+    pub(crate) fn tone(self) -> &'static str {
+        match self {
+            Self::Pending => "waiting",
+            Self::Delivered => "good",
+            Self::Failed => "bad",
+        }
+    }
+
+    pub(crate) fn icon(self) -> &'static str {
+        match self {
+            Self::Pending => "hourglass",
+            Self::Delivered => "check",
+            Self::Failed => "cross",
+        }
+    }
+}
+
 /// An approval in a list.
 #[derive(Debug, Clone)]
 pub struct ApprovalRow {
@@ -499,4 +559,73 @@ pub struct MemberSignIn {
     pub used: Time,
     /// Whether it is the one that looks.
     pub is_this: bool,
+}
+
+/// An endpoint for outgoing webhooks in a list.
+#[derive(Debug, Clone)]
+pub struct EndpointRow {
+    /// Its UUID.
+    pub id: String,
+    /// Where it is.
+    pub url: String,
+    /// What it is for; may be empty.
+    pub description: String,
+    /// Whether it is delivered to.
+    pub state: EndpointState,
+    /// What it wants: `approval.*`.
+    pub event_types: Vec<String>,
+    /// When something arrived last.
+    pub succeeded: Option<Time>,
+}
+
+/// A kind of events to choose from, with its types.
+#[derive(Debug, Clone)]
+pub struct EventGroup {
+    /// All of the kind.
+    pub all: EventChoice,
+    /// Its types.
+    pub types: Vec<EventChoice>,
+}
+
+/// An event, or several, to choose.
+#[derive(Debug, Clone)]
+pub struct EventChoice {
+    /// `approval.created`, `approval.*`
+    pub value: String,
+    /// As people say it.
+    pub label: String,
+    /// Whether it is chosen.
+    pub chosen: bool,
+}
+
+/// A delivery in a list.
+#[derive(Debug, Clone)]
+pub struct DeliveryRow {
+    /// Its UUID.
+    pub id: String,
+    /// `approval.created`
+    pub event_type: String,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// How often it was sent.
+    pub attempts: u64,
+    /// What came of the last attempt, in words; none before the first.
+    pub outcome: Option<String>,
+    /// When it was made.
+    pub created: Time,
+    /// When it is sent next, if it is.
+    pub next: Option<Time>,
+}
+
+/// One time that a delivery was sent.
+#[derive(Debug, Clone)]
+pub struct AttemptRow {
+    /// Which one, from 1.
+    pub number: u64,
+    /// When.
+    pub at: Time,
+    /// What came of it, in words.
+    pub outcome: String,
+    /// How long it took; empty where nobody knows.
+    pub took: String,
 }

@@ -17,6 +17,10 @@
 //! | change a source | `inbox/sources/{id}` | `name`, `limit_requests`, `limit_seconds`, `version` |
 //! | pause, resume, remove it | `inbox/sources/{id}/pause`, `…/resume`, `…/remove` | `version` |
 //! | give it a secret, take one away | `inbox/sources/{id}/rotate`, `…/revoke` | `secret`, `challenge=true`, `grace`, `version` |
+//! | make an endpoint | `endpoints` | `url`, `description`, `event.*=true`, `event.approval.*=true`, `event.approval.created=true`, … |
+//! | change one | `endpoints/{id}/edit` | the same, `version` |
+//! | an endpoint's secret, test, switches | `endpoints/{id}/rotate`, `…/test`, `…/enable`, `…/disable`, `…/delete` | `grace_hours`; `missed=true`; `version` |
+//! | send again | `endpoints/{id}/redeliver`, `endpoints/{id}/deliveries/{delivery}/redeliver` | `since_hours` |
 //! | start, end, join | `consultations/{id}/start`, `…/end`, `…/join` | none |
 //!
 //! Checkboxes send `true` or are absent. Filters are `GET` forms on the list's own address.
@@ -31,9 +35,10 @@ pub use inbox::{InboxEventPage, InboxPage, InboxReplayPage, SourceNewPage, Sourc
 
 use crate::chrome::initials;
 use crate::{
-    ApprovalFilter, ApprovalRow, ApprovalStatus, AuditEntry, AuditFilter, Choice, Chrome, ConsultationRow,
-    ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus, Fact, FieldErrors,
-    HistoryEntry, LinkTo, MemberSignIn, Priority, SessionRow, TenantKind, Time, Ui,
+    ApprovalFilter, ApprovalRow, ApprovalStatus, AttemptRow, AuditEntry, AuditFilter, Choice, Chrome,
+    ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus,
+    DeliveryRow, DeliveryState, EndpointRow, EndpointState, EventGroup, Fact, FieldErrors, HistoryEntry,
+    LinkTo, MemberSignIn, Priority, SessionRow, TenantKind, Time, Ui,
 };
 
 /// The tenant's home: what waits, what happened, what comes.
@@ -427,6 +432,114 @@ pub struct SettingsPage {
     pub max_ages: Vec<Choice>,
     /// Their version, sent back with a change.
     pub version: u64,
+}
+
+/// A tenant's own endpoints for outgoing webhooks.
+#[derive(Debug, Clone, Template)]
+#[template(path = "endpoints.html")]
+pub struct EndpointsPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// The endpoints, newest first.
+    pub endpoints: Vec<EndpointRow>,
+    /// Whether this person may add one.
+    pub may_manage: bool,
+}
+
+/// The form for an endpoint, new or to be changed.
+#[derive(Debug, Clone, Template)]
+#[template(path = "endpoint_form.html")]
+pub struct EndpointFormPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// The endpoint's UUID and version, sent back with a change; none for a new one.
+    pub endpoint: Option<(String, u64)>,
+    /// Where it is; required.
+    pub url: String,
+    /// What it is for.
+    pub description: String,
+    /// Whether it wants everything.
+    pub everything: bool,
+    /// What it wants otherwise.
+    pub groups: Vec<EventGroup>,
+    /// What is wrong: `url`, `description`, `event_types`.
+    pub errors: FieldErrors,
+}
+
+/// One endpoint, and what was sent to it.
+#[derive(Debug, Clone, Template)]
+#[template(path = "endpoint.html")]
+pub struct EndpointPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// Its UUID.
+    pub id: String,
+    /// Where it is.
+    pub url: String,
+    /// What it is for; may be empty.
+    pub description: String,
+    /// Whether it is delivered to.
+    pub state: EndpointState,
+    /// Why not, already localised: texts `endpoint-because-…`.
+    pub because: Option<String>,
+    /// Since when not.
+    pub disabled: Option<Time>,
+    /// Since when nothing has arrived.
+    pub failing: Option<Time>,
+    /// When something arrived last.
+    pub succeeded: Option<Time>,
+    /// When it was made.
+    pub created: Time,
+    /// What it wants.
+    pub event_types: Vec<String>,
+    /// Until when the older secret signs along.
+    pub rotating: Option<Time>,
+    /// A secret that was just made: it is shown this once.
+    pub secret: Option<String>,
+    /// Its version, sent back with a change.
+    pub version: u64,
+    /// Only deliveries that stand so.
+    pub filter: Option<DeliveryState>,
+    /// The page's deliveries, the latest first.
+    pub deliveries: Vec<DeliveryRow>,
+    /// The next page, if there are older ones.
+    pub older_href: Option<String>,
+    /// The first page, if this isn't it.
+    pub newest_href: Option<String>,
+    /// Whether this person may change it and have things sent again.
+    pub may_manage: bool,
+}
+
+/// One delivery, with each time that it was sent.
+#[derive(Debug, Clone, Template)]
+#[template(path = "delivery.html")]
+pub struct DeliveryPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// Its UUID.
+    pub id: String,
+    /// The endpoint's UUID.
+    pub endpoint_id: String,
+    /// Where that is.
+    pub url: String,
+    /// `approval.created`
+    pub event_type: String,
+    /// The header `webhook-id`.
+    pub message_id: String,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// When it was made.
+    pub created: Time,
+    /// When it is sent next, if it is.
+    pub next: Option<Time>,
+    /// When it was delivered or given up.
+    pub finished: Option<Time>,
+    /// What is sent.
+    pub body: String,
+    /// Each time that it was sent, the first one first.
+    pub attempts: Vec<AttemptRow>,
+    /// Whether this person may have it sent again.
+    pub may_redeliver: bool,
 }
 
 /// What a person is in a tenant.

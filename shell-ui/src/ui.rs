@@ -6,8 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Datelike as _, Utc};
 
 use crate::model::{
-    ApprovalStatus, ConsultationStatus, ConversationStatus, HistoryEntry, HistoryKind, InboxOutcome,
-    InboxState, Priority, SecretState, Time,
+    ApprovalStatus, ConsultationStatus, ConversationStatus, DeliveryState, EndpointState, HistoryEntry,
+    HistoryKind, InboxOutcome, InboxState, Priority, SecretState, Time,
 };
 use crate::{Assets, TenantKind, Texts};
 
@@ -162,6 +162,23 @@ impl Ui {
     /// The name of a consultation's status.
     pub fn consultation_status(&self, status: impl Borrow<ConsultationStatus>) -> String {
         self.t(format!("consultation-status-{}", status.borrow().as_str()))
+    }
+
+    /// The name of an endpoint's state.
+    pub fn endpoint_state(&self, state: impl Borrow<EndpointState>) -> String {
+        self.t(format!("endpoint-state-{}", state.borrow().as_str()))
+    }
+
+    /// The name of a delivery's state.
+    pub fn delivery_state(&self, state: impl Borrow<DeliveryState>) -> String {
+        self.t(format!("delivery-state-{}", state.borrow().as_str()))
+    }
+
+    /// What a type of event (`approval.created`), or all of a kind (`approval.*`), is called; one without a text keeps its
+    /// name.
+    pub fn event_type(&self, event_type: &str) -> String {
+        let name = format!("event-type-{}", event_type.replace('.', "-").replace('*', "all"));
+        self.texts.find(&name).unwrap_or_else(|| event_type.to_owned())
     }
 
     /// The name of a conversation's status.

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use shell_ui::{
-    ApprovalStatus, Assets, ConsultationStatus, ConversationStatus, InboxOutcome, InboxState, Priority,
-    SecretState, Texts, Theme, Ui, samples,
+    ApprovalStatus, Assets, ConsultationStatus, ConversationStatus, DeliveryState, EndpointState,
+    InboxOutcome, InboxState, Priority, SecretState, Texts, Theme, Ui, samples,
 };
 
 fn pages() -> Vec<(&'static str, String)> {
@@ -157,7 +157,7 @@ fn what_is_not_at_the_thumb_is_in_the_accounts_menu() {
     let page = &pages["settings"];
     let (bar, account) = page.split_once("<details class=\"account menu\"").expect("the account's menu");
     assert!(bar.contains("<li class=\"desk-only\"><a href=\"settings.html\" aria-current=\"page\">"));
-    assert_eq!(bar.matches("desk-only").count(), 2);
+    assert_eq!(bar.matches("desk-only").count(), 3);
     // With what is counted on it.
     assert!(account.contains("<span dir=\"auto\">Webhooks</span><span class=\"count\">"));
     assert!(account.contains("<li class=\"phone-only\"><a href=\"settings.html\" aria-current=\"page\">"));
@@ -239,6 +239,10 @@ fn texts_with_a_value_in_their_name_exist_for_every_value() {
     names.extend(SecretState::ALL.iter().map(|value| format!("secret-state-{}", value.as_str())));
     names.extend(["poison", "gone", "database", "timeout"].map(|cause| format!("inbox-cause-{cause}")));
     names.extend(["personal", "team", "organization", "suite"].map(|kind| format!("tenant-kind-{kind}")));
+    names.extend(EndpointState::ALL.iter().map(|value| format!("endpoint-state-{}", value.as_str())));
+    names.extend(DeliveryState::ALL.iter().map(|value| format!("delivery-state-{}", value.as_str())));
+    names.extend(["1", "24", "168", "720"].map(|hours| format!("since-{hours}")));
+    names.extend(["0", "1", "24", "168"].map(|hours| format!("grace-{hours}")));
     names.extend(["4", "24", "72", "168", "never"].map(|hours| format!("expires-{hours}")));
     names.extend((1..=12).map(|month| format!("month-{month}")));
     for status in [400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 422, 429, 431, 500, 503] {
@@ -255,6 +259,8 @@ fn texts_with_a_value_in_their_name_exist_for_every_value() {
         "to",
         "step-up-priorities",
         "step-up-max-age",
+        "url",
+        "event-types",
     ] {
         names.push(format!("form-{field}"));
     }

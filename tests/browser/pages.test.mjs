@@ -96,7 +96,7 @@ gallery("the pages of a tenant without anything are in order", async (stage, loo
   visitor.allow(/\b40[34]\b/);
   // Nobody but the outsider is of Globex, and nothing happens there.
   const page = await visitor.signIn(outsider);
-  const places = ["", "/conversations", "/approvals", "/approvals?status=approved", "/approvals/new", "/consultations", "/audit", "/inbox", "/inbox/sources", "/inbox/sources/new", "/settings"];
+  const places = ["", "/conversations", "/approvals", "/approvals?status=approved", "/approvals/new", "/consultations", "/audit", "/inbox", "/inbox/sources", "/inbox/sources/new", "/endpoints", "/endpoints/new", "/settings"];
   for (const [tenant, seen] of [[/Personal/, places], [/Globex/, ["", "/conversations", "/audit", "/settings"]]]) {
     await switchTo(page, tenant);
     const base = tenantBase(page);
@@ -177,6 +177,40 @@ gallery("an owner's webhooks are in order", async (stage, looked) => {
   await page.getByRole("link", { name: "Replay all of these" }).click();
   await see(page.getByRole("button", { name: /Replay/ }));
   await looked(page, "how many would be replayed");
+});
+
+gallery("an owner's endpoints are in order", async (stage, looked) => {
+  const visitor = await withAxe(await stage.visitor());
+  visitor.allow(/\b422\b/);
+  // Everybody owns their own.
+  const page = await visitor.signIn(viewer);
+  await switchTo(page, viewer.name);
+  await page.getByRole("link", { name: "Outgoing webhooks" }).first().click();
+  await page.getByRole("link", { name: "Add endpoint" }).click();
+  await page.getByLabel("Address").fill("https://user@example.org/");
+  await page.getByRole("checkbox", { name: "Everything that happens" }).uncheck();
+  await page.getByRole("button", { name: "Add it" }).click();
+  await see(page.getByText("The address must not contain a user name or a password.").first());
+  await looked(page, "the form for an endpoint with errors");
+  // Nothing listens there.
+  const address = `http://127.0.0.1:9/${unique("hook")}`;
+  await page.getByLabel("Address").fill(address);
+  await page.getByRole("checkbox", { name: "Settings changed" }).check();
+  await page.getByRole("button", { name: "Add it" }).click();
+  await see(page.getByText(/^whsec_/));
+  await looked(page, "an endpoint with its secret");
+  await page.getByRole("button", { name: "Send a test event" }).click();
+  await see(page.getByText("A test event is on its way."));
+  await see(page.getByText("no connection").first());
+  await looked(page, "an endpoint at which nothing arrives");
+  await page.getByRole("link", { name: "Test event" }).click();
+  await see(page.getByRole("heading", { name: "What is sent" }));
+  await looked(page, "a delivery");
+  await page.getByRole("link", { name: "The endpoint" }).click();
+  await page.getByText("Remove the endpoint").click();
+  await page.getByRole("button", { name: "Yes, remove it" }).click();
+  await see(page.getByText("The endpoint is gone, and its secrets with it."));
+  await looked(page, "endpoints");
 });
 
 gallery("the agent's pages are in order", async (stage, looked) => {

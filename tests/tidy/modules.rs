@@ -3,14 +3,14 @@ use std::path::Path;
 use crate::{assert_none, files, root, shown};
 
 /// The slices of the orchestrator.
-const SLICES: [&str; 7] =
-    ["approvals", "consultations", "conversations", "inbox", "sign_ins", "sources", "tenants"];
+const SLICES: [&str; 8] =
+    ["approvals", "consultations", "conversations", "endpoints", "inbox", "sign_ins", "sources", "tenants"];
 /// Where kernel and slices are put together; everything else of the kernel imports no slice.
 const COMPOSITION: [&str; 4] = ["app.rs", "http/router.rs", "http/openapi.rs", "auth/routes.rs"];
 /// What stands above the slices and may use them.
 const ABOVE: [&str; 4] = ["pages/", "demo/", "cli/", "testing/"];
 /// Who may name the door without a tenant.
-const SYSTEM_TX: [&str; 5] = ["db/", "directory/", "inbox/", "jobs/", "sources/"];
+const SYSTEM_TX: [&str; 6] = ["db/", "directory/", "endpoints/", "inbox/", "jobs/", "sources/"];
 /// The doors without a tenant.
 const DOORS: [&str; 6] =
     ["SystemTx", "SystemConnection", "SystemLink", "system_tx(", "database.system(", "system_link("];

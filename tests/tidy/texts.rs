@@ -34,19 +34,26 @@ const BY_STATUS: [&str; 11] = [
 ];
 
 /// Texts that are asked for by a name made from a value: how the names begin, and where the values are.
-const BY_VALUE: [(&str, &str); 24] = [
+const BY_VALUE: [(&str, &str); 32] = [
     ("approval-outcome-", "ApprovalStatus"),
     ("approval-status-", "ApprovalStatus"),
     ("audit-", "the trail's actions, below"),
     ("consultation-status-", "ConsultationStatus"),
     ("conversation-status-", "ConversationStatus"),
+    ("delivery-outcome-", "Outcome"),
+    ("delivery-state-", "DeliveryState"),
     ("demo-role-", "the demo's people"),
     ("demo-try-", "the demo's people"),
+    ("endpoint-because-", "DisabledBecause"),
+    ("endpoint-state-", "EndpointState"),
+    ("error-url-", "what may be wrong with an address"),
     ("escalation-refused-", "the refusals of /escalate, which a test of theirs goes through"),
+    ("event-type-", "EventType, and all of a kind"),
     ("expires-", "the choices of a new request"),
     ("field-", "the fields of the trail's values, below"),
     ("flash-", "Flash::from_code, whose test goes through them"),
     ("form-", "the names of forms' fields"),
+    ("grace-", "the choices of how long an old secret is valid"),
     ("inbox-cause-", "what kind of cause a failure has"),
     ("inbox-outcome-", "InboxOutcome"),
     ("inbox-state-", "InboxState"),
@@ -56,6 +63,7 @@ const BY_VALUE: [(&str, &str); 24] = [
     ("problem-", "statuses and codes, below"),
     ("role-", "Role"),
     ("secret-state-", "SecretState"),
+    ("since-", "the choices of what is sent again"),
     ("settings-age-", "how old a proof may be, in seconds"),
     ("source-grace-", "for how long an old secret counts on, in seconds"),
     ("tenant-kind-", "TenantKind"),

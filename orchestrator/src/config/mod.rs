@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use chrono::TimeDelta;
+use connector_core::egress::{EgressPolicy, PortRange};
 use figment::{
     Figment,
     providers::{Env, Format as _, Toml},
@@ -88,6 +90,8 @@ pub struct Config {
     pub jobs: JobsConfig,
     /// Received webhooks.
     pub inbox: InboxConfig,
+    /// What goes out to tenants' own endpoints.
+    pub webhooks: WebhooksConfig,
     /// Logging.
     pub log: LogConfig,
 }
@@ -404,6 +408,38 @@ pub struct JobsConfig {
     pub workers: usize,
 }
 
+/// `[webhooks]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhooksConfig {
+    /// To how many endpoints this process delivers at a time.
+    pub workers: usize,
+    /// Whether endpoints may be without TLS.
+    pub allow_http: bool,
+    /// Ports of endpoints besides 80 and 443.
+    pub allowed_ports: Vec<PortRange>,
+    /// Networks inside in which endpoints may be.
+    pub allowed_networks: Vec<IpNet>,
+    /// An endpoint is switched off after so many hours without success.
+    pub disable_after_hours: i64,
+}
+
+impl WebhooksConfig {
+    /// Where endpoints may be.
+    pub fn policy(&self) -> EgressPolicy {
+        EgressPolicy {
+            allow_http: self.allow_http,
+            ports: self.allowed_ports.clone(),
+            networks: self.allowed_networks.clone(),
+        }
+    }
+
+    /// How long nothing may succeed at an endpoint.
+    pub fn disable_after(&self) -> TimeDelta {
+        TimeDelta::hours(self.disable_after_hours)
+    }
+}
+
 /// `[log]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -505,6 +541,9 @@ impl Config {
         }
         self.limits.validate()?;
         self.inbox.validate()?;
+        if !(1..=30 * 24).contains(&self.webhooks.disable_after_hours) {
+            return Err(invalid("webhooks.disable_after_hours", "must be from 1 to 720"));
+        }
         if !(1..=24 * 60).contains(&self.jitsi.token_minutes) {
             return Err(invalid("jitsi.token_minutes", "must be from 1 to 1440"));
         }
@@ -636,6 +675,21 @@ mod tests {
         assert!(trusted("10.9.8.7") && trusted("::ffff:10.9.8.7") && trusted("2001:db8::1"));
         assert!(!trusted("11.0.0.1") && !trusted("2001:db8::2"));
         assert!(read(r#"["proxy.example.org"]"#).unwrap_err().to_string().contains("proxy.example.org"));
+    }
+
+    #[test]
+    fn where_endpoints_may_be_is_read() {
+        let read = |webhooks: &str| -> Result<Config, figment::Error> {
+            let settings = format!("[webhooks]\n{webhooks}");
+            Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(&settings)).extract()
+        };
+        let strict = read("").unwrap().webhooks.policy();
+        assert!(strict.read("http://example.org/").is_err() && strict.read("https://10.1.0.1/").is_err());
+        let settings = "allow_http = true\nallowed_ports = [\"5678\"]\nallowed_networks = [\"10.1.0.0/16\"]";
+        let policy = read(settings).unwrap().webhooks.policy();
+        policy.read("http://10.1.0.1:5678/").unwrap();
+        assert!(read("allowed_ports = [\"any\"]").unwrap_err().to_string().contains("any"));
+        assert!(read("allowed_networks = [\"10.1.0.1/99\"]").is_err());
     }
 
     #[test]

@@ -7,15 +7,15 @@ use utoipa::openapi::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    app::AppState, approvals, audit, consultations, conversations, http::router, inbox, sign_ins, sources,
-    tenants,
+    app::AppState, approvals, audit, consultations, conversations, endpoints, http::router, inbox, sign_ins,
+    sources, tenants,
 };
 
 /// All operations of the API, with their description.
 pub fn api() -> OpenApiRouter<AppState> {
     let mut info = Info::new("Chancery", env!("CARGO_PKG_VERSION"));
     info.description = Some(
-        "Approvals, the audit trail, consultations and webhook fan-in of a suite of open-source tools.\n\n\
+        "Approvals, the audit trail, consultations, webhook fan-in and outgoing webhooks of a suite of open-source tools.\n\n\
          Errors are RFC 9457 problems with a stable `code`. Lists are paged by an opaque `cursor`. A stranger's id and one that \
          doesn't exist get the same answer. Answers say in `RateLimit` and `RateLimit-Policy` how much more may be asked; a 429 says \
          in `Retry-After` when to come back. The same operations are under `/api`."
@@ -45,6 +45,7 @@ pub fn api() -> OpenApiRouter<AppState> {
         .merge(audit::router())
         .merge(consultations::router())
         .merge(conversations::router())
+        .merge(endpoints::router())
         .merge(inbox::router())
         .merge(sources::router())
         .merge(sign_ins::router())

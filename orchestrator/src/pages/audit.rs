@@ -14,6 +14,7 @@ use crate::{
     auth::Permission,
     consultations,
     db::TenantTx,
+    endpoints,
     http::{
         Problem, ProblemResult,
         extract::ApiQuery,
@@ -173,6 +174,11 @@ async fn titles(
         let found = consultations::titles(tx, place.tenant.id, &about).await?;
         titles.extend(found.into_iter().map(|(id, title)| (("consultation", id.to_string()), title)));
     }
+    let about = ids(entries, "webhook_endpoint");
+    if !about.is_empty() {
+        let found = endpoints::urls(tx, place.tenant.id, &about).await?;
+        titles.extend(found.into_iter().map(|(id, url)| (("webhook_endpoint", id.to_string()), url)));
+    }
     Ok(titles)
 }
 
@@ -190,6 +196,7 @@ fn shown(
         "conversation" => ("conversation", "conversations", Permission::ConversationRead),
         "inbox_event" => ("inbox_event", "inbox/events", Permission::WebhookEventRead),
         "webhook_source" => ("webhook_source", "inbox/sources", Permission::WebhookSourceRead),
+        "webhook_endpoint" => ("webhook_endpoint", "endpoints", Permission::WebhookEndpointRead),
         _ => ("", "", Permission::TenantRead),
     };
     let has_page =
@@ -225,7 +232,7 @@ fn shown(
 /// The name that an entry itself has of what it is about.
 fn own_name(entry: &AuditEntry) -> Option<String> {
     let values = entry.new_values.as_ref().or(entry.old_values.as_ref())?;
-    ["title", "name"].into_iter().find_map(|field| values.get(field)?.as_str()).map(str::to_owned)
+    ["title", "name", "url"].into_iter().find_map(|field| values.get(field)?.as_str()).map(str::to_owned)
 }
 
 /// What changed, field by field: the new values' fields, then those that only the old ones have. A field that is nothing

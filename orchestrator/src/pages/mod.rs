@@ -14,6 +14,7 @@ mod chrome;
 mod consultations;
 mod conversations;
 mod embedded;
+mod endpoints;
 mod events;
 mod form;
 mod inbox;
@@ -78,6 +79,18 @@ pub fn router() -> Router<AppState> {
         .route("/app/t/{tenant}/consultations/{id}/cancel", post(consultations::cancel))
         .route("/app/t/{tenant}/consultations/{id}/join", post(consultations::join))
         .route("/app/t/{tenant}/audit", get(audit::list))
+        .route("/app/t/{tenant}/endpoints", get(endpoints::list).post(endpoints::create))
+        .route("/app/t/{tenant}/endpoints/new", get(endpoints::new))
+        .route("/app/t/{tenant}/endpoints/{id}", get(endpoints::show))
+        .route("/app/t/{tenant}/endpoints/{id}/edit", get(endpoints::edit).post(endpoints::save))
+        .route("/app/t/{tenant}/endpoints/{id}/test", post(endpoints::test))
+        .route("/app/t/{tenant}/endpoints/{id}/enable", post(endpoints::enable))
+        .route("/app/t/{tenant}/endpoints/{id}/disable", post(endpoints::disable))
+        .route("/app/t/{tenant}/endpoints/{id}/rotate", post(endpoints::rotate))
+        .route("/app/t/{tenant}/endpoints/{id}/delete", post(endpoints::delete))
+        .route("/app/t/{tenant}/endpoints/{id}/redeliver", post(endpoints::redeliver_failed))
+        .route("/app/t/{tenant}/endpoints/{id}/deliveries/{delivery}", get(endpoints::delivery))
+        .route("/app/t/{tenant}/endpoints/{id}/deliveries/{delivery}/redeliver", post(endpoints::redeliver))
         .route("/app/t/{tenant}/inbox", get(inbox::list))
         .route("/app/t/{tenant}/inbox/events/{id}", get(inbox::show))
         .route("/app/t/{tenant}/inbox/events/{id}/replay", post(inbox::replay))

@@ -83,7 +83,7 @@ const fn tool(
 }
 
 /// All modules, in the sidebar's order.
-const MODULES: [Module; 10] = [
+const MODULES: [Module; 11] = [
     page("overview", "module-overview", Permission::TenantRead, ""),
     page("conversations", "module-conversations", Permission::ConversationRead, "conversations"),
     Module {
@@ -96,6 +96,7 @@ const MODULES: [Module; 10] = [
         counts: |counts| counts.dead,
         ..page("inbox", "module-inbox", Permission::WebhookEventRead, "inbox")
     },
+    page("endpoints", "module-endpoints", Permission::WebhookEndpointRead, "endpoints"),
     page("settings", "module-settings", Permission::SettingsRead, "settings"),
     tool("chatwoot", "Chatwoot", "conversations", Permission::ConversationRead, |state| {
         let url = state.tools.chatwoot.as_ref()?.url.clone();
@@ -258,7 +259,16 @@ mod tests {
         );
         assert_eq!(
             seen(Role::Owner),
-            ["overview", "conversations", "approvals", "consultations", "audit", "inbox", "settings"]
+            [
+                "overview",
+                "conversations",
+                "approvals",
+                "consultations",
+                "audit",
+                "inbox",
+                "endpoints",
+                "settings"
+            ]
         );
     }
 

@@ -12,7 +12,7 @@ mod store;
 mod stream;
 
 pub use hub::Hub;
-pub use model::{Appended, Event, EventType};
+pub use model::{Appended, Event, EventType, LoggedEvent};
 pub use open_streams::{OpenStreams, StreamPermit};
 pub use stream::{Access, Nudges, Recheck, StreamRequest, last_event_id, stream};
 
@@ -45,6 +45,19 @@ pub async fn append_all(tx: &mut TenantTx, appended: Vec<Appended>) -> Result<()
         tx.appended();
     }
     Ok(())
+}
+
+/// The tenant's events after `after` as the log has them, oldest first, at most `limit`.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn log(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<LoggedEvent>, sqlx::Error> {
+    store::log(tx, tenant, after, limit).await
 }
 
 /// The number of the tenant's newest event: a page that is read after it shows at least that much.

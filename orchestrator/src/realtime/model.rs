@@ -1,3 +1,4 @@
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{auth::Permission, ids::TenantId};
@@ -29,9 +30,37 @@ pub enum EventType {
     WebhookReceived,
     /// A webhook could not be processed and is given up until somebody replays it.
     WebhookDead,
+    /// An endpoint for outgoing webhooks was made.
+    EndpointCreated,
+    /// One was changed, by hand.
+    EndpointUpdated,
+    /// One was switched off because nothing arrived there any more.
+    EndpointDisabled,
+    /// One was removed.
+    EndpointDeleted,
 }
 
 impl EventType {
+    /// All types, those of a kind together.
+    pub const ALL: [Self; 16] = [
+        Self::ApprovalCreated,
+        Self::ApprovalDecided,
+        Self::ApprovalCancelled,
+        Self::ApprovalExpired,
+        Self::ConversationUpdated,
+        Self::ConsultationCreated,
+        Self::ConsultationStarted,
+        Self::ConsultationEnded,
+        Self::ConsultationCancelled,
+        Self::SettingsUpdated,
+        Self::WebhookReceived,
+        Self::WebhookDead,
+        Self::EndpointCreated,
+        Self::EndpointUpdated,
+        Self::EndpointDisabled,
+        Self::EndpointDeleted,
+    ];
+
     /// As stored and sent.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -47,6 +76,10 @@ impl EventType {
             Self::SettingsUpdated => "settings.updated",
             Self::WebhookReceived => "webhook.received",
             Self::WebhookDead => "webhook.dead",
+            Self::EndpointCreated => "endpoint.created",
+            Self::EndpointUpdated => "endpoint.updated",
+            Self::EndpointDisabled => "endpoint.disabled",
+            Self::EndpointDeleted => "endpoint.deleted",
         }
     }
 }
@@ -75,4 +108,19 @@ pub struct Appended {
     pub resource: Uuid,
     /// What is told beside its type, its id and its tenant.
     pub told: serde_json::Map<String, serde_json::Value>,
+}
+
+/// An event as the log has it.
+#[derive(Debug, Clone)]
+pub struct LoggedEvent {
+    /// Its number in the tenant's log; they follow commit order without gaps.
+    pub sequence: i64,
+    /// What happened, as [`EventType::as_str`] says it.
+    pub event_type: String,
+    /// Who may see it; none for a permission that this version doesn't know: nobody.
+    pub permission: Option<Permission>,
+    /// What is told of it.
+    pub data: serde_json::Value,
+    /// When it happened.
+    pub created_at: DateTime<Utc>,
 }

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::model::{Appended, Event, EventType};
+use super::model::{Appended, Event, EventType, LoggedEvent};
 use crate::{auth::Permission, db::TenantTx, ids::TenantId};
 
 pub(super) async fn append(
@@ -95,6 +95,33 @@ pub(super) async fn after(
                 "event: {}\nid: {}\ndata: {}\n\n",
                 row.event_type, row.sequence, row.data
             )),
+        })
+        .collect())
+}
+
+/// The same, not made for streams.
+pub(super) async fn log(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<LoggedEvent>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT sequence, type AS event_type, permission, data, created_at FROM events WHERE tenant_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
+        tenant.0,
+        after,
+        limit,
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| LoggedEvent {
+            sequence: row.sequence,
+            event_type: row.event_type,
+            permission: Permission::from_name(&row.permission),
+            data: row.data,
+            created_at: row.created_at,
         })
         .collect())
 }

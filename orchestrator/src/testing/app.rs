@@ -226,12 +226,16 @@ impl TestApp {
         counts
     }
 
-    /// Processes what was received and runs the jobs that are due, until there is nothing left; says how much it was.
+    /// Processes what was received, runs the jobs that are due and delivers to endpoints, until there is nothing left; says how
+    /// much it was.
     pub async fn run_jobs(&self) -> usize {
         let (processor, worker) = (self.state.processor(), self.state.worker());
+        let deliverer = self.state.deliverer();
         let mut ran = 0;
         loop {
-            let round = processor.run_due().await.unwrap() + worker.run_due().await.unwrap();
+            let round = processor.run_due().await.unwrap()
+                + worker.run_due().await.unwrap()
+                + deliverer.run_due().await.unwrap();
             if round == 0 {
                 return ran;
             }
@@ -367,7 +371,11 @@ async fn left_over(database: &str, now: DateTime<Utc>) -> Result<Vec<String>, sq
          SELECT 'inbox event ' || event_id || ' (pending)' FROM inbox_pending
          UNION ALL
          SELECT 'inbox event ' || event_id || ' (' || state || coalesce(': ' || last_error, '') || ')' FROM inbox_failures
-         WHERE state IN ('dead', 'parked', 'replaying') OR (state = 'ready' AND run_at <= $1)",
+         WHERE state IN ('dead', 'parked', 'replaying') OR (state = 'ready' AND run_at <= $1)
+         UNION ALL
+         SELECT 'delivery of ' || event_type || ' to ' || url FROM webhook_deliveries AS delivery
+         JOIN webhook_endpoints AS endpoint ON endpoint.tenant_id = delivery.tenant_id AND endpoint.id = endpoint_id
+         WHERE delivery.state = 'pending' AND next_attempt_at <= $1 AND endpoint.state = 'active'",
     )
     .bind(now)
     .fetch_all(&mut superuser)

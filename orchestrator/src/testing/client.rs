@@ -124,6 +124,11 @@ impl Client {
         self.send(self.request(Method::PATCH, path).json(body)).await
     }
 
+    /// `DELETE`
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(self.request(Method::DELETE, path)).await
+    }
+
     /// Opens the event stream of a tenant.
     pub async fn events(&self, tenant: &str, last_event_id: Option<i64>) -> EventStream {
         let mut request = self.request(Method::GET, "/events").query(&[("tenantId", tenant)]);

@@ -31,6 +31,8 @@ fn tables() -> BTreeMap<&'static str, Entry> {
         ("webhook_source_secrets", trail("tenant_id", "true")),
         ("memberships", trail("tenant_id", "true")),
         ("tenant_settings", trail("tenant_id", "true")),
+        ("webhook_endpoints", trail("tenant_id", "true")),
+        ("webhook_endpoint_secrets", trail("tenant_id", "true")),
         ("people", trail("tenant_id", "true")),
         (
             "tenants",
@@ -60,6 +62,12 @@ fn tables() -> BTreeMap<&'static str, Entry> {
         ("timeline", Entry::Itself("a record itself: what the received webhooks told (docs/adr/0003)")),
         ("events", Entry::Itself("what was told of changes that have their entries")),
         ("event_streams", Entry::Itself("how many events there are")),
+        ("webhook_endpoint_lanes", Entry::Itself("how far the deliveries of an endpoint are")),
+        (
+            "webhook_deliveries",
+            Entry::Itself("events that have their entries, on their way; asking for one again has its own"),
+        ),
+        ("webhook_delivery_attempts", Entry::Itself("the record of what was sent")),
         ("jobs", Entry::Itself("work to do: what it does has its entry")),
         ("idempotency_keys", Entry::Itself("answers to commands that have their entries")),
     ])
@@ -196,6 +204,7 @@ async fn nothing_changes_without_an_entry() {
     let received = path("/inbox/events", &items(&owner, "/inbox/events?state=done").await[0]);
     owner.post(&format!("{received}/replay"), &json!({})).await.expect(200);
     app.run_jobs().await;
+    owner_commands(&app).await;
 
     // What Keycloak's administrators do.
     keycloak.rename_group(ACME, "acme-inc").unwrap();
@@ -209,6 +218,36 @@ async fn nothing_changes_without_an_entry() {
     app.state().directory.refresh_user(app.user("newcomer")).await.unwrap();
     assert!(app.count("SELECT count(*) FROM tenants WHERE path = '/organizations/acme-inc'").await == 1);
     app.run_jobs().await;
+}
+
+/// What an owner does with an endpoint.
+async fn owner_commands(app: &TestApp) {
+    let owner = app.person("acme-owner");
+    let new = json!({ "tenantId": ACME, "url": "http://127.0.0.1:9/hook", "eventTypes": ["approval.*"] });
+    let endpoint = path("/endpoints", &owner.post("/endpoints", &new).await.expect(201));
+    owner.post(&format!("{endpoint}/test"), &json!({})).await.expect(202);
+    owner.post(&format!("{endpoint}/rotate-secret"), &json!({})).await.expect(200);
+    app.run_jobs().await;
+    for change in
+        [json!({ "url": "http://127.0.0.1:9/" }), json!({ "enabled": false }), json!({ "enabled": true })]
+    {
+        owner.patch(&endpoint, &change).await.expect(200);
+    }
+    // Long after the first failure; by then the old secret is forgotten at the next rotation.
+    pass(app, 2);
+    app.run_jobs().await;
+    pass(app, 6 * 24 * 3600);
+    app.run_jobs().await;
+    assert_eq!(
+        app.count("SELECT count(*) FROM webhook_endpoints WHERE disabled_because = 'failing'").await,
+        1
+    );
+    let owner = app.person("acme-owner");
+    owner.patch(&endpoint, &json!({ "enabled": true, "deliverMissed": false })).await.expect(200);
+    owner.post(&format!("{endpoint}/rotate-secret"), &json!({})).await.expect(200);
+    let failed = json!({ "since": app.now() - chrono::TimeDelta::days(30) });
+    owner.post(&format!("{endpoint}/redeliver"), &failed).await.expect(202);
+    assert_eq!(owner.delete(&endpoint).await.status, 204);
 }
 
 /// The actions in the trail of a tenant about one resource, oldest first.

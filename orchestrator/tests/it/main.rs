@@ -8,6 +8,7 @@ mod bad_input;
 mod claims;
 mod consultations;
 mod directory;
+mod endpoints;
 mod entries;
 mod harness;
 mod http2;

@@ -7,9 +7,9 @@ use chancery::testing::TestApp;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-/// Tables that one login reaches without a tenant: what comes in before its tenant is known, the queue, the mirror of
-/// Keycloak, and the answers that belong to who asked. This list only shrinks.
-const SYSTEM_TABLES: [&str; 14] = [
+/// Tables that one login reaches without a tenant: what comes in before its tenant is known, the queue, whose turn it is to
+/// be delivered to, the mirror of Keycloak, and the answers that belong to who asked. This list only shrinks.
+const SYSTEM_TABLES: [&str; 15] = [
     "idempotency_keys",
     "inbox_attempts",
     "inbox_events",
@@ -22,6 +22,7 @@ const SYSTEM_TABLES: [&str; 14] = [
     "people",
     "principals",
     "tenants",
+    "webhook_endpoint_lanes",
     "webhook_source_secrets",
     "webhook_sources",
 ];
@@ -319,6 +320,30 @@ fn samples() -> BTreeMap<&'static str, &'static str> {
             "INSERT INTO tenants (id, kind, path, name, created_at, updated_at) VALUES ($1, 'team', '/teams/' || $1, 'T', now(), now())",
         ),
         (
+            "webhook_endpoints",
+            "INSERT INTO webhook_endpoints (tenant_id, id, url, description, event_types, created_at, updated_at)
+             VALUES ($1, CASE WHEN EXISTS (SELECT FROM webhook_endpoints WHERE id = $1) THEN gen_random_uuid() ELSE $1 END, 'https://a.test/', '',
+                     '{*}', now(), now())",
+        ),
+        (
+            "webhook_endpoint_secrets",
+            "INSERT INTO webhook_endpoint_secrets (tenant_id, endpoint_id, id, sealed, created_at) VALUES ($1, $1, gen_random_uuid(), '', now())",
+        ),
+        (
+            "webhook_endpoint_lanes",
+            "INSERT INTO webhook_endpoint_lanes (tenant_id, endpoint_id, position, due_at) VALUES ($1, $1, 0, now())",
+        ),
+        (
+            "webhook_deliveries",
+            "INSERT INTO webhook_deliveries (tenant_id, id, endpoint_id, message_id, event_type, body, next_attempt_at, created_at)
+             VALUES ($1, CASE WHEN EXISTS (SELECT FROM webhook_deliveries WHERE id = $1) THEN gen_random_uuid() ELSE $1 END, $1, 'm', 'e', '',
+                     now(), now())",
+        ),
+        (
+            "webhook_delivery_attempts",
+            "INSERT INTO webhook_delivery_attempts (tenant_id, delivery_id, number, started_at) VALUES ($1, $1, (random() * 1e9)::integer + 1, now())",
+        ),
+        (
             "webhook_sources",
             // The first has the tenant's id: others refer to it.
             "INSERT INTO webhook_sources (tenant_id, id, service, name, account, scheme, created_at, updated_at)
@@ -343,7 +368,7 @@ async fn fill(superuser: &mut PgConnection) {
     let samples = samples();
     for tenant in TENANTS {
         // First what the others refer to.
-        let referred = ["tenants", "webhook_sources"];
+        let referred = ["tenants", "webhook_sources", "webhook_endpoints", "webhook_deliveries"];
         let others =
             samples.keys().copied().filter(|table| !referred.contains(table) && tenant != TENANTS[2]);
         for table in referred.into_iter().chain(others) {

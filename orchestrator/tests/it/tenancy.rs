@@ -111,6 +111,20 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
     let of_first = app.state().sessions.of_user(first).await.unwrap();
     let one_session = format!("/tenants/{{subject}}/members/{first}/sessions/{}", of_first[0].0.handle());
     let all_sessions = format!("/tenants/{{subject}}/members/{other}/sessions");
+    let new = json!({ "tenantId": ACME, "url": "http://127.0.0.1:9/", "eventTypes": ["settings.updated"] });
+    let endpoint = id(&owner.post("/endpoints", &new).await.expect(201)).to_owned();
+    let removed = id(&owner.post("/endpoints", &new).await.expect(201)).to_owned();
+    let endpoints = format!("/endpoints/{endpoint}");
+    let delivery = owner.post(&format!("{endpoints}/test"), &json!({})).await.expect(202);
+    let delivery = id(&delivery).to_owned();
+    sqlx::query(
+        "UPDATE webhook_deliveries SET state = 'failed', next_attempt_at = NULL, finished_at = created_at",
+    )
+    .execute(app.superuser())
+    .await
+    .unwrap();
+    let deliveries = format!("{endpoints}/deliveries/{{subject}}");
+    let redeliver = format!("{deliveries}/redeliver");
     let sample =
         |path: &str, body: Value, subject: &str, wrong_role: (&Client, u16), own: (&Client, u16)| Sample {
             path: path.to_owned(),
@@ -318,6 +332,50 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
                 (&owner, 200),
             ),
         ),
+        ("listEndpoints", sample("/endpoints?tenantId={subject}", none(), &acme, (&ceo, 403), (&owner, 200))),
+        (
+            "createEndpoint",
+            sample(
+                "/endpoints",
+                json!({ "tenantId": "{subject}", "url": "http://127.0.0.1:9/", "eventTypes": ["*"] }),
+                &acme,
+                (&ceo, 403),
+                (&owner, 201),
+            ),
+        ),
+        ("getEndpoint", sample("/endpoints/{subject}", none(), &endpoint, (&ceo, 404), (&owner, 200))),
+        (
+            "updateEndpoint",
+            sample(
+                "/endpoints/{subject}",
+                json!({ "description": "D" }),
+                &endpoint,
+                (&ceo, 404),
+                (&owner, 200),
+            ),
+        ),
+        ("deleteEndpoint", sample("/endpoints/{subject}", none(), &removed, (&ceo, 404), (&owner, 204))),
+        (
+            "rotateEndpointSecret",
+            sample("/endpoints/{subject}/rotate-secret", json!({}), &endpoint, (&ceo, 404), (&owner, 200)),
+        ),
+        ("testEndpoint", sample("/endpoints/{subject}/test", none(), &endpoint, (&ceo, 404), (&owner, 202))),
+        (
+            "redeliverFailed",
+            sample(
+                "/endpoints/{subject}/redeliver",
+                json!({ "since": app.now() + chrono::TimeDelta::seconds(1) }),
+                &endpoint,
+                (&ceo, 404),
+                (&owner, 202),
+            ),
+        ),
+        (
+            "listDeliveries",
+            sample("/endpoints/{subject}/deliveries", none(), &endpoint, (&ceo, 404), (&owner, 200)),
+        ),
+        ("getDelivery", sample(&deliveries, none(), &delivery, (&ceo, 404), (&owner, 200))),
+        ("redeliver", sample(&redeliver, none(), &delivery, (&ceo, 404), (&owner, 202))),
         ("getMe", sample("/me", none(), "", (&member, 200), (&viewer, 200))),
     ])
 }

@@ -6,6 +6,7 @@ mod around;
 mod audit;
 mod consultations;
 mod conversations;
+mod endpoints;
 mod inbox;
 
 use askama::Template;
@@ -13,15 +14,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::pages::{
     ApprovalPage, ApprovalsPage, AuditPage, ConsultationPage, ConsultationsPage, ConversationPage,
-    ConversationsPage, CookieBlockedPage, Decision, DecisionForm, DemoPage, DemoPerson, EscalateForm,
-    Membership, NewApprovalPage, OverviewPage, Problem, ProblemInShell, ProblemPage, ProfilePage,
-    SessionsPage, SettingsPage, SignInPage, SignInsPage, SignedOutPage, TenantsPage, ToolPage,
+    ConversationsPage, CookieBlockedPage, Decision, DecisionForm, DeliveryPage, DemoPage, DemoPerson,
+    EndpointFormPage, EndpointPage, EndpointsPage, EscalateForm, Membership, NewApprovalPage, OverviewPage,
+    Problem, ProblemInShell, ProblemPage, ProfilePage, SessionsPage, SettingsPage, SignInPage, SignInsPage,
+    SignedOutPage, TenantsPage, ToolPage,
 };
 use crate::{
-    ApprovalFilter, ApprovalRow, ApprovalStatus, AuditChange, AuditEntry, AuditFilter, Choice, Chrome,
-    ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus, Fact,
-    FieldErrors, Flash, HistoryEntry, HistoryKind, InboxFilter, LinkTo, Live, MemberSignIn, ModuleKind,
-    ModuleLink, Priority, RenderError, SessionRow, TenantKind, TenantLink, Time, Ui,
+    ApprovalFilter, ApprovalRow, ApprovalStatus, AttemptRow, AuditChange, AuditEntry, AuditFilter, Choice,
+    Chrome, ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus,
+    DeliveryRow, DeliveryState, EndpointRow, EndpointState, EventChoice, EventGroup, Fact, FieldErrors,
+    Flash, HistoryEntry, HistoryKind, InboxFilter, LinkTo, Live, MemberSignIn, ModuleKind, ModuleLink,
+    Priority, RenderError, SessionRow, TenantKind, TenantLink, Time, Ui,
 };
 
 /// Markup that somebody wrote where text was asked for: it must come out as text.
@@ -121,6 +124,17 @@ impl Samples {
             ("source-viewed", self.source_viewed().render()?),
             ("source-new", self.source_new().render()?),
             ("source-new-errors", self.source_new_errors().render()?),
+            ("endpoints", self.endpoints().render()?),
+            ("endpoints-empty", self.endpoints_empty().render()?),
+            ("endpoint", self.endpoint(EndpointState::Active).render()?),
+            ("endpoint-new-secret", self.endpoint_new_secret().render()?),
+            ("endpoint-failing", self.endpoint(EndpointState::Failing).render()?),
+            ("endpoint-disabled", self.endpoint(EndpointState::Disabled).render()?),
+            ("endpoint-empty", self.endpoint_empty().render()?),
+            ("endpoint-form", self.endpoint_form().render()?),
+            ("endpoint-form-errors", self.endpoint_form_errors().render()?),
+            ("delivery", self.delivery().render()?),
+            ("delivery-pending", self.delivery_pending().render()?),
             ("tool", self.tool().render()?),
             ("settings", self.settings().render()?),
             (
@@ -192,6 +206,7 @@ impl Samples {
                 module("consultations", 0, ModuleKind::Page, "consultations.html".into()),
                 module("audit", 0, ModuleKind::Page, "audit.html".into()),
                 module("inbox", 2, ModuleKind::Page, "inbox.html".into()),
+                module("endpoints", 0, ModuleKind::Page, "endpoints.html".into()),
                 module("settings", 0, ModuleKind::Page, "settings.html".into()),
                 module("Chatwoot", 0, ModuleKind::Link, "http://127.0.0.1:8082/".into()),
                 module("Matrix", 0, ModuleKind::Embedded, "tool.html".into()),
