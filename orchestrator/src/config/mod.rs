@@ -1,6 +1,7 @@
 //! Typed settings: `default.toml`, then a file, then the environment; each section validates itself.
 
 mod inbox;
+mod limits;
 mod redis;
 
 use std::{
@@ -22,7 +23,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-pub use self::{inbox::InboxConfig, redis::RedisConfig};
+pub use self::{
+    inbox::InboxConfig,
+    limits::{LimitsConfig, QuotaConfig},
+    redis::RedisConfig,
+};
 
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -240,53 +245,6 @@ impl StepUpConfig {
         }
         if !self.level.is_empty() && !self.levels.contains(&self.level) {
             return Err(invalid("step_up.level", "must be one of step_up.levels, or empty"));
-        }
-        Ok(())
-    }
-}
-
-/// `[limits]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LimitsConfig {
-    /// A principal's calls of the API.
-    pub principal: QuotaConfig,
-    /// What a session of the shell sends to be changed.
-    pub session: QuotaConfig,
-    /// A source's webhooks, once their signature is verified.
-    pub source: QuotaConfig,
-    /// What comes from an address without proof of who asks: sign-ins, wrong tokens, wrong signatures.
-    pub address: QuotaConfig,
-    /// So many event streams a principal may have open at a time; 0 for as many as it likes.
-    pub streams_per_principal: u32,
-    /// So many of them by one session of the shell.
-    pub streams_per_session: u32,
-}
-
-/// So many requests in so much time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct QuotaConfig {
-    /// The requests, all of which may come at once; 0 for as many as one likes.
-    pub requests: u32,
-    /// The seconds in which they come back.
-    pub seconds: u32,
-}
-
-impl LimitsConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        for (setting, quota) in [
-            ("limits.principal", self.principal),
-            ("limits.session", self.session),
-            ("limits.source", self.source),
-            ("limits.address", self.address),
-        ] {
-            if !(1..=86_400).contains(&quota.seconds) {
-                return Err(invalid(setting, "seconds must be from 1 to 86400"));
-            }
-            if quota.requests > 1_000_000_000 {
-                return Err(invalid(setting, "requests must be at most 1000000000; 0 is no limit"));
-            }
         }
         Ok(())
     }

@@ -139,7 +139,7 @@ pub struct ChangeEndpoint {
 }
 
 /// What is wrong with an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndpointFault {
     /// The URL.
     Url(UrlFault),
@@ -321,12 +321,11 @@ impl Outcome {
         match error {
             EgressError::Url(_) | EgressError::Inside | EgressError::Request(_) => Self::Refused,
             EgressError::Name(_) => Self::Name,
-            EgressError::Connect(_) => Self::Connection,
             EgressError::Tls(_) | EgressError::ServerName(_) | EgressError::Setup(_) => Self::Tls,
             EgressError::Timeout => Self::Timeout,
             EgressError::TooLarge => Self::Answer,
             EgressError::Http(error) if error.is_parse() => Self::Answer,
-            EgressError::Http(_) => Self::Connection,
+            EgressError::Connect(_) | EgressError::Http(_) => Self::Connection,
         }
     }
 }

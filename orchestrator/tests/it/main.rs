@@ -8,6 +8,7 @@ mod bad_input;
 mod claims;
 mod consultations;
 mod directory;
+mod endpoint_rules;
 mod endpoints;
 mod entries;
 mod harness;

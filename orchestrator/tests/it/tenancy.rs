@@ -393,7 +393,7 @@ fn told(answer: &Answer) -> impl PartialEq {
 #[tokio::test]
 async fn each_operation_answers_each_kind_of_caller_as_it_must() {
     let app = TestApp::start().await;
-    let samples = samples(&app).await;
+    let samples = Box::pin(samples(&app)).await;
     let (nobody, outsider) = (app.nobody(), app.outsider());
     outsider.get("/me").await.expect(200);
     let unknown = "0b000000-0000-4000-8000-0000000000ff";

@@ -3,6 +3,7 @@
 use aws_lc_rs::{digest, hmac};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chancery::testing::{ACME, Answer, Client, TestApp};
+use connector_keycloak::fake::Signature;
 use connector_webhooks::standard;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -277,7 +278,6 @@ async fn the_realm_s_own_key_proves_a_webhook_of_keycloak() {
         let token = app.mint("acme-agent", claims, signature);
         to(&app, Method::POST, &keycloak, "").bearer_auth(token).body(body)
     };
-    use connector_keycloak::fake::Signature;
     let right = claims("chancery-webhooks", &hash);
     assert_eq!(send(&app, signed(&right, Signature::Valid)).await.expect(200)["duplicate"], false);
     assert_eq!(send(&app, signed(&right, Signature::Valid)).await.expect(200)["duplicate"], true);

@@ -27,7 +27,7 @@ async fn play(replicas: usize, steps: Vec<Step>) {
         drain: Duration::from_mins(2),
         tell: Arc::new(|line| println!("{line}")),
     };
-    let report = chaos::run(plan).await.expect("the plan can be played");
+    let report = Box::pin(chaos::run(plan)).await.expect("the plan can be played");
     println!("{report}");
     assert!(report.violations.is_empty(), "{report}");
     assert!(report.events > 300, "only {} events were sent: that proves little", report.events);

@@ -50,17 +50,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     // With a target named, what runs in the build itself isn't instrumented.
     let host = host()?;
-    let built = shell::target().join("fuzz");
+    let directory = shell::target().join("fuzz");
     let mut build = shell::cargo(&["build", "--release", "--bins", "--target", &host, "--manifest-path"]);
     build
         .arg(fuzz.join("Cargo.toml"))
-        .env("CARGO_TARGET_DIR", &built)
+        .env("CARGO_TARGET_DIR", &directory)
         .env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTATION.join("\u{1f}"));
     shell::run(&mut build)?;
     let mut failed = Vec::new();
     for name in chosen {
         eprintln!("fuzz: {name} for {} s", arguments.seconds);
-        if let Err(error) = fuzz_one(&fuzz, &built, &host, name, arguments.seconds) {
+        if let Err(error) = fuzz_one(&fuzz, &directory, &host, name, arguments.seconds) {
             eprintln!("error: {error:#}");
             failed.push(name.as_str());
         }

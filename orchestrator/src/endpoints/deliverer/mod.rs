@@ -1,3 +1,5 @@
+mod store;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
@@ -9,6 +11,7 @@ use connector_webhooks::standard::SigningKey;
 use tokio::sync::{Semaphore, broadcast::error::RecvError};
 use url::Url;
 
+use self::store::{Became, Due, Lane};
 use super::{
     message::{self, Message, Sent},
     model::{
@@ -16,7 +19,7 @@ use super::{
         owner_may_see, wait, wants,
     },
     service::{self, EndpointError},
-    store::{self, Became, Due, Lane, NewDelivery},
+    store::NewDelivery,
 };
 use crate::{
     app::AppState,
@@ -294,7 +297,7 @@ impl Deliverer {
             return Ok(Round::Rest(rest));
         }
         store::begin(&mut tx, lane.tenant, &again).await?;
-        let sealed = store::secrets(&mut tx, lane.tenant, lane.endpoint).await?;
+        let sealed = super::store::secrets(&mut tx, lane.tenant, lane.endpoint).await?;
         tx.commit().await?;
         let keys = service::open(&self.state.master_key, &sealed);
         Ok(Round::Send { url: Url::parse(&held.url).ok(), keys, sendings })
@@ -327,7 +330,8 @@ impl Deliverer {
             })
             .collect();
         if !deliveries.is_empty() {
-            let inserted = store::insert_deliveries(tx, lane.tenant, lane.endpoint, deliveries).await?;
+            let inserted =
+                super::store::insert_deliveries(tx, lane.tenant, lane.endpoint, deliveries).await?;
             *done += usize::try_from(inserted).unwrap_or(usize::MAX);
         }
         store::advance(tx, lane, last).await?;
