@@ -26,7 +26,7 @@ async function play(stage, javaScriptEnabled) {
   // Everybody owns their own workspace.
   await switchTo(page, "Carla Chief");
   const inbox = `${tenantBase(page)}/inbox`;
-  await page.locator("#modules").getByRole("link", { name: "Webhooks" }).click();
+  await page.locator("#modules").getByRole("link", { name: /^Webhooks/ }).click();
   await see(page.getByRole("heading", { level: 1, name: "Webhooks" }));
   await page.getByRole("link", { name: "Sources" }).click();
   await page.getByRole("link", { name: "Add a source" }).click();
