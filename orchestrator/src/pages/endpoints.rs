@@ -374,7 +374,7 @@ async fn render(
         secret: view.secret.map(|secret| secret.expose_secret().to_owned()),
         version: u64::try_from(endpoint.version).unwrap_or(0),
         filter: view.filter.map(delivery_state),
-        deliveries: found.items.into_iter().map(|delivery| row(ui, delivery, now)).collect(),
+        deliveries: found.items.into_iter().map(|delivery| row(ui, &endpoint, delivery, now)).collect(),
         older_href: found.next_cursor.map(|cursor| with_query(&path, &[chosen, ("cursor", Some(&cursor))])),
         newest_href: view.before.map(|_| with_query(&path, &[chosen])),
         may_manage: place.may(Permission::WebhookEndpointManage),
@@ -389,14 +389,16 @@ async fn render(
     Ok(response)
 }
 
-fn row(ui: &Ui, delivery: Delivery, now: DateTime<Utc>) -> DeliveryRow {
+/// What is pending at an endpoint that is switched off has no next try.
+fn row(ui: &Ui, endpoint: &Endpoint, delivery: Delivery, now: DateTime<Utc>) -> DeliveryRow {
+    let is_on = endpoint.state == EndpointState::Active;
     DeliveryRow {
         id: delivery.id.to_string(),
         state: delivery_state(delivery.state),
         attempts: u64::try_from(delivery.attempts).unwrap_or(0),
         outcome: delivery.last_outcome.map(|last| outcome(ui, last, delivery.last_status)),
         created: ui.time(delivery.created_at, now),
-        next: delivery.next_attempt_at.map(|at| ui.time(at, now)),
+        next: delivery.next_attempt_at.filter(|_| is_on).map(|at| ui.time(at, now)),
         event_type: delivery.event_type,
     }
 }
@@ -420,7 +422,7 @@ pub(super) async fn delivery(
     let readable = serde_json::from_str::<serde_json::Value>(&body)
         .and_then(|body| serde_json::to_string_pretty(&body))
         .unwrap_or(body);
-    let is_settled = delivery.state != DeliveryState::Pending && endpoint.state == EndpointState::Active;
+    let is_on = endpoint.state == EndpointState::Active;
     let shown = DeliveryPage {
         chrome,
         id: delivery.id.to_string(),
@@ -430,11 +432,13 @@ pub(super) async fn delivery(
         message_id: delivery.message_id,
         state: delivery_state(delivery.state),
         created: ui.time(delivery.created_at, now),
-        next: delivery.next_attempt_at.map(|at| ui.time(at, now)),
+        next: delivery.next_attempt_at.filter(|_| is_on).map(|at| ui.time(at, now)),
         finished: delivery.finished_at.map(|at| ui.time(at, now)),
         body: readable,
         attempts: attempts.into_iter().map(|attempt| attempt_row(ui, &attempt, now)).collect(),
-        may_redeliver: is_settled && place.may(Permission::WebhookEndpointManage),
+        may_redeliver: is_on
+            && delivery.state != DeliveryState::Pending
+            && place.may(Permission::WebhookEndpointManage),
     };
     page(StatusCode::OK, &shown)
 }

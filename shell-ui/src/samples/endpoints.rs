@@ -49,6 +49,7 @@ impl Samples {
     }
 
     pub(super) fn endpoint(&self, state: EndpointState) -> EndpointPage {
+        let is_off = state == EndpointState::Disabled;
         let delivery = |number: u32, event_type: &str, state, attempts, outcome: &str| DeliveryRow {
             id: format!("{DELIVERY}-{number}"),
             event_type: event_type.into(),
@@ -56,9 +57,8 @@ impl Samples {
             attempts,
             outcome: (attempts > 0).then(|| self.ui.t(format!("delivery-outcome-{outcome}"))),
             created: self.ago(i64::from(number) * 7),
-            next: (state == DeliveryState::Pending).then(|| self.ago(-2)),
+            next: (state == DeliveryState::Pending && !is_off).then(|| self.ago(-2)),
         };
-        let is_off = state == EndpointState::Disabled;
         EndpointPage {
             chrome: self.chrome("endpoints"),
             id: ENDPOINT.into(),
