@@ -139,6 +139,10 @@ gallery("an owner's settings are in order", async (stage, looked) => {
   assert.ok(await page.getByRole("checkbox", { name: "Medium priority" }).isChecked());
   assert.equal(await page.getByLabel("Ask again after").inputValue(), "900");
   await looked(page, "settings");
+  await page.goto(`${tenantBase(page)}/sign-ins`);
+  await see(page.getByRole("heading", { level: 1, name: "Who is signed in" }));
+  await see(page.getByText("This one"));
+  await looked(page, "members' sign-ins");
   await page.getByRole("link", { name: "Audit trail" }).first().click();
   await see(page.locator(".entry-text", { hasText: "changed the workspace’s" }));
   await looked(page, "the trail of settings");
