@@ -4,7 +4,7 @@ const live = document.getElementById("live");
 const words = live?.dataset;
 const url = words?.events;
 const dirty = new WeakSet();
-let last = words?.lastEvent, types, channel, worker, timer, running, again, over, merged;
+let last = words?.lastEvent, types, channel, worker, timer, running, again, over, merged, watching, pause = 1000;
 
 export function startLive(done) {
   if (!live) return;
@@ -23,6 +23,18 @@ export function startLive(done) {
     elect();
   }
   addEventListener("pageshow", ({ persisted }) => persisted && (join(), refresh()));
+  watch();
+}
+
+// No event tells when a region `data-waits` has what it waits for: it is looked at again, soon and then more rarely.
+function watch() {
+  if (watching || over || !document.querySelector("[data-waits]")) return;
+  watching = setTimeout(async () => {
+    pause = Math.min(pause * 1.5, 30000);
+    if (!document.hidden) await refresh();
+    watching = 0;
+    watch();
+  }, pause);
 }
 
 // Without shared workers, one tab holds a lock and the stream, and tells the others; when it closes, the next takes over.
@@ -116,6 +128,7 @@ function merge(fresh) {
     [...next.querySelectorAll("a, summary")].find((same) => focused && (same.href ?? same.parentNode.id) === (focused.href ?? focused.parentNode.id))?.focus();
   }
   merged();
+  watch();
 }
 
 // What a region says, apart from times and what is open or new.

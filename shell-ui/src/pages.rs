@@ -512,6 +512,13 @@ pub struct EndpointPage {
     pub may_manage: bool,
 }
 
+impl EndpointPage {
+    /// Whether something shown is still to be sent.
+    fn waits(&self) -> bool {
+        self.deliveries.iter().any(|row| row.state == DeliveryState::Pending)
+    }
+}
+
 /// One delivery, with each time that it was sent.
 #[derive(Debug, Clone, Template)]
 #[template(path = "delivery.html")]
