@@ -1,5 +1,7 @@
 //! Every mount point.
 
+use std::sync::Arc;
+
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request, State},
@@ -9,7 +11,7 @@ use axum::{
     routing::get,
 };
 use serde::{Deserialize, Serialize};
-use tower_http::{csrf::CsrfLayer, timeout::TimeoutLayer};
+use tower_http::csrf::CsrfLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -53,7 +55,7 @@ pub fn router(state: AppState) -> Router {
         .layer(middleware::from_fn(says_where_from))
         .layer(middleware::from_fn_with_state(state.clone(), known_host))
         .layer(middleware::from_fn_with_state(state.clone(), pages::problems_as_pages));
-    let policy = content_security_policy(&state);
+    let around = Arc::new((state.clone(), content_security_policy(&state)));
     Router::new()
         .nest("/api/v1", api.clone())
         .nest("/api", api)
@@ -67,14 +69,28 @@ pub fn router(state: AppState) -> Router {
                 .layer(middleware::from_fn_with_state(state.clone(), pages::problems_as_pages))
                 .with_state(state.clone()),
         )
-        .layer(middleware::from_fn(compress))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn(limit_headers))
-        .layer(middleware::from_fn_with_state(state.clone(), request_id))
-        .layer(middleware::from_fn_with_state(policy, security_headers))
-        .layer(middleware::map_response(pages::admit_frames))
+        .layer(middleware::from_fn_with_state(around, everything))
         .with_state(state)
+}
+
+/// What happens to every request, from the outside in. One layer: each would copy those within it for every request.
+async fn everything(
+    State(around): State<Arc<(AppState, ContentSecurityPolicy)>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (state, policy) = &*around;
+    let answer = |request: Request| async move {
+        if let Err(problem) = limit_headers(request.headers()) {
+            return problem.into_response();
+        }
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, compress(request, next)).await;
+        answer.unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response())
+    };
+    let mut response = request_id(state, request, answer).await;
+    security_headers(policy, &mut response);
+    pages::admit_frames(response).await
 }
 
 #[derive(Clone)]

@@ -1,9 +1,4 @@
-use axum::{
-    extract::Request,
-    http::StatusCode,
-    middleware::Next,
-    response::{IntoResponse as _, Response},
-};
+use axum::http::{HeaderMap, StatusCode};
 
 use crate::http::problem::Problem;
 
@@ -13,19 +8,21 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 
 /// 431 for a header over 32 KiB (RFC 6585, section 5).
-pub async fn limit_headers(request: Request, next: Next) -> Response {
+///
+/// # Errors
+/// That problem.
+pub fn limit_headers(headers: &HeaderMap) -> Result<(), Problem> {
     let mut total = 0;
-    for (name, value) in request.headers() {
+    for (name, value) in headers {
         let length = name.as_str().len() + value.len();
         total += length;
         if length > MAX_HEADER_BYTES || total > 2 * MAX_HEADER_BYTES {
-            return Problem::new(
+            return Err(Problem::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "headers_too_large",
                 "A header is larger than 32 KiB",
-            )
-            .into_response();
+            ));
         }
     }
-    next.run(request).await
+    Ok(())
 }

@@ -2,9 +2,8 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     http::{HeaderName, HeaderValue, Method, header},
-    middleware::Next,
     response::Response,
 };
 use connector_core::TraceContext;
@@ -21,7 +20,11 @@ pub struct RequestId(pub String);
 
 /// Gives each request its id, in and out, and its place in a trace: the caller's (W3C Trace Context), or a new one. All
 /// that is logged meanwhile carries them.
-pub async fn request_id(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+pub async fn request_id<F: Future<Output = Response>>(
+    state: &AppState,
+    mut request: Request,
+    run: impl FnOnce(Request) -> F,
+) -> Response {
     let sent = request
         .headers()
         .get(&X_REQUEST_ID)
@@ -43,15 +46,20 @@ pub async fn request_id(State(state): State<AppState>, mut request: Request, nex
         trace_id = trace.trace_id(),
         span_id = trace.span_id()
     );
-    trace.scope(Arc::clone(&state.ids), answer(request, next, id, route).instrument(span)).await
+    trace.scope(Arc::clone(&state.ids), answer(request, run, id, route).instrument(span)).await
 }
 
 /// Has the request answered, says its id in problems, and logs and counts the answer once.
-async fn answer(request: Request, next: Next, id: String, route: String) -> Response {
+async fn answer<F: Future<Output = Response>>(
+    request: Request,
+    run: impl FnOnce(Request) -> F,
+    id: String,
+    route: String,
+) -> Response {
     let method = request.method().clone();
     let begun = Instant::now();
 
-    let mut response = next.run(request).await;
+    let mut response = run(request).await;
     if response.extensions().get::<ProblemShown>().is_some() {
         response = add_to_problem(response, &id).await;
     }

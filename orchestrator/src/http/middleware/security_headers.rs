@@ -1,9 +1,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Request, State},
     http::{HeaderName, HeaderValue, header},
-    middleware::Next,
     response::Response,
 };
 
@@ -29,12 +27,7 @@ impl ContentSecurityPolicy {
 }
 
 /// The headers of OWASP ASVS 5.0, 3.4, on every response.
-pub async fn security_headers(
-    State(policy): State<ContentSecurityPolicy>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let mut response = next.run(request).await;
+pub fn security_headers(policy: &ContentSecurityPolicy, response: &mut Response) {
     let headers = response.headers_mut();
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert_with(|| (*policy.0).clone());
     for (name, value) in [
@@ -52,5 +45,4 @@ pub async fn security_headers(
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
 }
