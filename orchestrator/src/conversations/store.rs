@@ -17,18 +17,61 @@ pub(super) async fn mirror(
     tenant: TenantId,
     observed: &[Observation],
 ) -> Result<HashMap<(SourceId, i64), ConversationId>, sqlx::Error> {
-    let mut ids = update(tx, tenant, observed).await?;
-    let is_new = |one: &&Observation, ids: &HashMap<_, _>| !ids.contains_key(&(one.source, one.display_id));
-    let new: Vec<_> = observed.iter().filter(|one| is_new(one, &ids)).cloned().collect();
-    if !new.is_empty() {
-        ids.extend(insert(tx, tenant, &new).await?);
-        // Somebody else has made one meanwhile: it is known now.
-        let lost: Vec<_> = new.iter().filter(|one| is_new(one, &ids)).cloned().collect();
-        if !lost.is_empty() {
-            ids.extend(update(tx, tenant, &lost).await?);
-        }
+    if observed.is_empty() {
+        return Ok(HashMap::new());
     }
-    Ok(ids)
+    let (now, told) = (tx.now(), Columns::of(observed));
+    let ids: Vec<Uuid> = observed.iter().map(|_| tx.new_id()).collect();
+    let services: Vec<&str> = observed.iter().map(|one| one.service).collect();
+    let accounts: Vec<&str> = observed.iter().map(|one| one.account.as_str()).collect();
+    // Not a join: how it would be carried out depends on what the planner takes for the number of rows, which it can't know. What
+    // isn't told is taken from the mirror.
+    let rows = sqlx::query!(
+        r#"INSERT INTO conversations AS known (tenant_id, id, source_id, service, account, display_id, inbox_id, inbox_name, contact_name, status, labels,
+                                      last_message, last_message_by, last_message_at, remote_updated_at, created_at, updated_at)
+           SELECT $1, id, source_id, service, account, display_id, inbox_id, inbox_name, contact_name,
+                  coalesce(status, (SELECT mirrored.status FROM conversations AS mirrored
+                                    WHERE mirrored.tenant_id = $1 AND mirrored.source_id = told.source_id AND mirrored.display_id = told.display_id LIMIT 1), 'open'),
+                  coalesce(string_to_array(labels, $16),
+                           (SELECT mirrored.labels FROM conversations AS mirrored
+                            WHERE mirrored.tenant_id = $1 AND mirrored.source_id = told.source_id AND mirrored.display_id = told.display_id LIMIT 1), '{}'),
+                  message, message_by, message_at, at, $17, $17
+           FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[],
+                       $13::uuid[], $14::text[], $15::text[])
+                AS told (source_id, display_id, inbox_id, inbox_name, contact_name, status, labels, message, message_by, message_at, at, id, service, account)
+           ON CONFLICT ON CONSTRAINT conversations_display_id DO UPDATE SET
+               inbox_id = coalesce(EXCLUDED.inbox_id, known.inbox_id),
+               inbox_name = coalesce(EXCLUDED.inbox_name, known.inbox_name),
+               contact_name = coalesce(EXCLUDED.contact_name, known.contact_name),
+               status = CASE WHEN EXCLUDED.remote_updated_at >= known.remote_updated_at THEN EXCLUDED.status ELSE known.status END,
+               labels = CASE WHEN EXCLUDED.remote_updated_at >= known.remote_updated_at THEN EXCLUDED.labels ELSE known.labels END,
+               last_message = CASE WHEN EXCLUDED.last_message_at >= coalesce(known.last_message_at, '-infinity') THEN EXCLUDED.last_message ELSE known.last_message END,
+               last_message_by = CASE WHEN EXCLUDED.last_message_at >= coalesce(known.last_message_at, '-infinity') THEN EXCLUDED.last_message_by ELSE known.last_message_by END,
+               last_message_at = greatest(EXCLUDED.last_message_at, known.last_message_at),
+               remote_updated_at = greatest(EXCLUDED.remote_updated_at, known.remote_updated_at),
+               updated_at = EXCLUDED.updated_at
+           RETURNING id AS "id: ConversationId", source_id AS "source: SourceId", display_id"#,
+        tenant.0,
+        &told.sources,
+        &told.display_ids,
+        &told.inbox_ids as _,
+        &told.inbox_names as _,
+        &told.contact_names as _,
+        &told.statuses as _,
+        &told.labels as _,
+        &told.messages as _,
+        &told.message_authors as _,
+        &told.message_times as _,
+        &told.times,
+        &ids,
+        &services as _,
+        &accounts as _,
+        SEPARATOR,
+        now,
+    )
+    .fetch_all(tx.connection())
+    .await?;
+    Ok(rows.into_iter().map(|row| ((row.source, row.display_id), row.id)).collect())
 }
 
 /// What stands between labels on their way into a statement: no array of arrays with different lengths can be sent.
@@ -78,90 +121,6 @@ impl<'a> Columns<'a> {
             times: all(observed, |one| one.updated_at),
         }
     }
-}
-
-async fn update(
-    tx: &mut TenantTx,
-    tenant: TenantId,
-    observed: &[Observation],
-) -> Result<HashMap<(SourceId, i64), ConversationId>, sqlx::Error> {
-    let (now, told) = (tx.now(), Columns::of(observed));
-    let rows = sqlx::query!(
-        r#"UPDATE conversations AS known SET
-               inbox_id = coalesce(told.inbox_id, known.inbox_id),
-               inbox_name = coalesce(told.inbox_name, known.inbox_name),
-               contact_name = coalesce(told.contact_name, known.contact_name),
-               status = CASE WHEN told.at >= known.remote_updated_at THEN coalesce(told.status, known.status) ELSE known.status END,
-               labels = CASE WHEN told.at >= known.remote_updated_at THEN coalesce(string_to_array(told.labels, $13), known.labels) ELSE known.labels END,
-               last_message = CASE WHEN told.message_at >= coalesce(known.last_message_at, '-infinity') THEN told.message ELSE known.last_message END,
-               last_message_by = CASE WHEN told.message_at >= coalesce(known.last_message_at, '-infinity') THEN told.message_by ELSE known.last_message_by END,
-               last_message_at = greatest(told.message_at, known.last_message_at),
-               remote_updated_at = greatest(told.at, known.remote_updated_at),
-               updated_at = $14
-           FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[])
-                AS told (source_id, display_id, inbox_id, inbox_name, contact_name, status, labels, message, message_by, message_at, at)
-           WHERE known.tenant_id = $1 AND known.source_id = told.source_id AND known.display_id = told.display_id
-           RETURNING known.id AS "id: ConversationId", known.source_id AS "source: SourceId", known.display_id"#,
-        tenant.0,
-        &told.sources,
-        &told.display_ids,
-        &told.inbox_ids as _,
-        &told.inbox_names as _,
-        &told.contact_names as _,
-        &told.statuses as _,
-        &told.labels as _,
-        &told.messages as _,
-        &told.message_authors as _,
-        &told.message_times as _,
-        &told.times,
-        SEPARATOR,
-        now,
-    )
-    .fetch_all(tx.connection())
-    .await?;
-    Ok(rows.into_iter().map(|row| ((row.source, row.display_id), row.id)).collect())
-}
-
-async fn insert(
-    tx: &mut TenantTx,
-    tenant: TenantId,
-    observed: &[Observation],
-) -> Result<HashMap<(SourceId, i64), ConversationId>, sqlx::Error> {
-    let (now, told) = (tx.now(), Columns::of(observed));
-    let ids: Vec<Uuid> = observed.iter().map(|_| tx.new_id()).collect();
-    let services: Vec<&str> = observed.iter().map(|one| one.service).collect();
-    let accounts: Vec<&str> = observed.iter().map(|one| one.account.as_str()).collect();
-    let rows = sqlx::query!(
-        r#"INSERT INTO conversations (tenant_id, id, source_id, service, account, display_id, inbox_id, inbox_name, contact_name, status, labels,
-                                      last_message, last_message_by, last_message_at, remote_updated_at, created_at, updated_at)
-           SELECT $1, id, source_id, service, account, display_id, inbox_id, inbox_name, contact_name, coalesce(status, 'open'),
-                  coalesce(string_to_array(labels, $16), '{}'), message, message_by, message_at, at, $17, $17
-           FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[],
-                       $13::uuid[], $14::text[], $15::text[])
-                AS told (source_id, display_id, inbox_id, inbox_name, contact_name, status, labels, message, message_by, message_at, at, id, service, account)
-           ON CONFLICT ON CONSTRAINT conversations_display_id DO NOTHING
-           RETURNING id AS "id: ConversationId", source_id AS "source: SourceId", display_id"#,
-        tenant.0,
-        &told.sources,
-        &told.display_ids,
-        &told.inbox_ids as _,
-        &told.inbox_names as _,
-        &told.contact_names as _,
-        &told.statuses as _,
-        &told.labels as _,
-        &told.messages as _,
-        &told.message_authors as _,
-        &told.message_times as _,
-        &told.times,
-        &ids,
-        &services as _,
-        &accounts as _,
-        SEPARATOR,
-        now,
-    )
-    .fetch_all(tx.connection())
-    .await?;
-    Ok(rows.into_iter().map(|row| ((row.source, row.display_id), row.id)).collect())
 }
 
 /// The conversation with this id in one of `tenants`; its link is not known here.

@@ -34,9 +34,14 @@ use crate::{
 /// How long a request waits for a connection before it is told to come back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a session of ours may take: a replica that stands still in a transaction must not hold up the others.
-const SESSION_LIMITS: [(&str, &str); 3] =
-    [("statement_timeout", "15s"), ("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "30s")];
+/// How sessions of ours are set. A replica that stands still in a transaction must not hold up the others; and compiling a
+/// statement (JIT) takes a hundred times as long as the longest of ours.
+const SESSION: [(&str, &str); 4] = [
+    ("statement_timeout", "15s"),
+    ("lock_timeout", "10s"),
+    ("idle_in_transaction_session_timeout", "30s"),
+    ("jit", "off"),
+];
 /// How long closing may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -194,7 +199,7 @@ async fn connect_login(setting: &'static str, url: &SecretString, most: u32) -> 
     let options = PgConnectOptions::from_str(url.expose_secret())
         .map_err(|source| ConnectError::Url { setting, source })?
         .application_name("chancery")
-        .options(SESSION_LIMITS);
+        .options(SESSION);
     let pool = PgPoolOptions::new()
         .max_connections(most)
         .acquire_timeout(ACQUIRE_TIMEOUT)

@@ -129,6 +129,8 @@ pub(super) fn source_path(service: &str, source: SourceId) -> String {
 /// A pending mark as read, or one of the retries.
 #[derive(Debug, Clone)]
 pub(super) struct Mark {
+    /// Where its row is (PostgreSQL's `ctid`); empty for a retry.
+    pub place: String,
     pub lane: i16,
     pub seq: i64,
     pub tenant: TenantId,

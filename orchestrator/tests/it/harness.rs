@@ -1,12 +1,26 @@
 //! What the tests share beside [`chancery::testing`].
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
 use chancery::{
     auth::session::COOKIE,
+    config::Config,
     testing::{ACME, Browser, Client, TestApp},
 };
 use chrono::TimeDelta;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use url::Url;
 
 /// Requests an approval at acme's and gives it.
 pub async fn approval(client: &Client, title: &str) -> Value {
@@ -123,4 +137,56 @@ pub async fn notes(app: &TestApp, number: i64) -> Vec<Value> {
         .unwrap();
     let page: Value = answer.error_for_status().unwrap().json().await.unwrap();
     page["payload"].as_array().unwrap().iter().filter(|message| message["private"] == true).cloned().collect()
+}
+
+/// A way to the database that is slow, or can lose an answer: the connection is closed instead of passing it on.
+pub struct Wire {
+    port: u16,
+    /// Whether the next answer is lost.
+    pub loses_next: Arc<AtomicBool>,
+}
+
+impl Wire {
+    /// Lays one that needs so long for each answer.
+    pub async fn lay(pause: Duration) -> Self {
+        let server = Url::parse(&local_postgres::test_server_url().await.unwrap()).unwrap();
+        let to = format!("{}:{}", server.host_str().unwrap_or("127.0.0.1"), server.port().unwrap_or(5432));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, loses_next) = (listener.local_addr().unwrap().port(), Arc::new(AtomicBool::new(false)));
+        let loses = Arc::clone(&loses_next);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&to).await.unwrap();
+                tokio::spawn(Self::connect(client, server, Arc::clone(&loses), pause));
+            }
+        });
+        Self { port, loses_next }
+    }
+
+    /// Has the worker's login go this way.
+    pub fn use_for_worker(&self, config: &mut Config) {
+        let mut url = Url::parse(config.database.worker_url.expose_secret()).unwrap();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(self.port)).unwrap();
+        config.database.worker_url = url.to_string().into();
+    }
+
+    async fn connect(client: TcpStream, server: TcpStream, loses: Arc<AtomicBool>, pause: Duration) {
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
+        let up = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match from_server.read(&mut buffer).await {
+                Ok(read) if read > 0 && !loses.swap(false, Ordering::SeqCst) => {
+                    tokio::time::sleep(pause).await;
+                    if to_client.write_all(&buffer[..read]).await.is_err() {
+                        break;
+                    }
+                }
+                _ => break,
+            }
+        }
+        up.abort();
+    }
 }

@@ -14,6 +14,8 @@ mod entries;
 mod harness;
 mod http2;
 mod inbox;
+mod inbox_accepting;
+mod inbox_processing;
 mod isolation;
 mod limits;
 mod mending;

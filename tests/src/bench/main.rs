@@ -6,6 +6,7 @@
 
 mod approvals;
 mod client;
+mod inbox;
 mod main_job;
 mod people;
 mod pgbench;
@@ -87,6 +88,9 @@ async fn measure(arguments: &Arguments, stage: &Stage, report: &mut Report) -> a
     }
     if arguments.wants(&["streams.memory_kib"]) {
         streams::measure(stage, report).await?;
+    }
+    if arguments.wants(&inbox::ROWS) {
+        inbox::measure(stage, report, arguments.seconds).await?;
     }
     Ok(())
 }

@@ -25,6 +25,8 @@ const MOST: usize = 512;
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 /// How long storing a batch may take before its requests are told that it isn't known.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After so long without a request, accepting isn't busy any more.
+const QUIET: Duration = Duration::from_millis(20);
 /// Other replicas are told of new events so often; this process takes most of its own itself.
 const TELL_OTHERS_EVERY: Duration = Duration::from_millis(50);
 /// Days whose partitions are made where the day's own is missing.
@@ -61,13 +63,17 @@ impl Batcher {
             let batch = self.shared.queue().take(MOST, MOST_BYTES);
             if batch.is_empty() {
                 tokio::select! {
-                    () = self.shared.arrived.notified() => continue,
+                    () = self.shared.arrived.notified() => {}
                     () = stop.cancelled() => break,
+                    () = tokio::time::sleep(QUIET), if self.shared.pressure.load(Ordering::Relaxed) > 0 => {
+                        self.shared.pressure.store(0, Ordering::Relaxed);
+                    }
                 }
+                continue;
             }
-            self.shared.storing.store(true, Ordering::Relaxed);
+            let pressure = self.shared.pressure.load(Ordering::Relaxed);
+            self.shared.pressure.store((pressure * 3 + batch.len()) / 4, Ordering::Relaxed);
             self.store(batch).await;
-            self.shared.storing.store(false, Ordering::Relaxed);
         }
         if let Some(link) = self.link.take() {
             link.close().await;
@@ -75,7 +81,7 @@ impl Batcher {
     }
 
     async fn store(&mut self, batch: Vec<Waiting>) {
-        let outcome = self.try_twice(&batch).await;
+        let outcome = self.try_again(&batch).await;
         match outcome {
             Ok(stored) => self.answer(batch, &stored),
             // One bad event must not keep its neighbours out.
@@ -83,7 +89,7 @@ impl Batcher {
                 tracing::warn!(error = %ErrorChain(&error), "a batch could not be stored; its events are tried one by one");
                 for waiting in batch {
                     let single = std::slice::from_ref(&waiting);
-                    match self.try_twice(single).await {
+                    match self.try_again(single).await {
                         Ok(stored) => self.answer(vec![waiting], &stored),
                         Err(error) => refuse(vec![waiting], &error),
                     }
@@ -95,20 +101,23 @@ impl Batcher {
 
     /// Stores a batch; once more where it isn't known whether it was stored, or where something passing was in the way. The keys
     /// make sure that twice is the same as once.
-    async fn try_twice(&mut self, batch: &[Waiting]) -> Outcome {
-        let mut outcome = self.try_once(batch).await;
-        if let Err(error) = &outcome {
-            if errors::is_missing_partition(error) {
-                outcome = match self.make_partitions(batch).await {
-                    Ok(()) => self.try_once(batch).await,
-                    Err(error) => Err(error),
-                };
-            } else if errors::is_passing(error) {
-                tracing::warn!(error = %ErrorChain(error), "a batch is stored once more");
-                outcome = self.try_once(batch).await;
+    async fn try_again(&mut self, batch: &[Waiting]) -> Outcome {
+        let (mut was_passing, mut was_without_partition) = (false, false);
+        loop {
+            let error = match self.try_once(batch).await {
+                Err(error) => error,
+                stored => return stored,
+            };
+            if errors::is_missing_partition(&error) && !was_without_partition {
+                was_without_partition = true;
+                self.make_partitions(batch).await?;
+            } else if errors::is_passing(&error) && !was_passing {
+                was_passing = true;
+                tracing::warn!(error = %ErrorChain(&error), "a batch is stored once more");
+            } else {
+                return Err(error);
             }
         }
-        outcome
     }
 
     async fn try_once(&mut self, batch: &[Waiting]) -> Outcome {

@@ -11,7 +11,7 @@ mod store;
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -24,6 +24,9 @@ use super::{model::Incoming, processing::Lanes};
 use crate::{clock::SharedClock, config::InboxConfig, db::Database, ids::InboxEventId};
 
 pub(super) use self::queue::Full;
+
+/// With so many events in a batch, accepting is busy.
+const BUSY: usize = 8;
 
 /// That an event is durable, by this delivery or by an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +57,8 @@ struct Waiting {
 struct Shared {
     queue: Mutex<FairQueue<Waiting>>,
     arrived: Notify,
-    /// Whether a batch is being stored.
-    storing: AtomicBool,
+    /// How many events the last batches had, about.
+    pressure: AtomicUsize,
     batches: AtomicU64,
 }
 
@@ -88,7 +91,7 @@ impl Intake {
         let shared = Arc::new(Shared {
             queue: Mutex::new(FairQueue::new(config.queue, config.queue_mib * 1024 * 1024)),
             arrived: Notify::new(),
-            storing: AtomicBool::new(false),
+            pressure: AtomicUsize::new(0),
             batches: AtomicU64::new(0),
         });
         let batcher = Batcher::new(database, clock, lanes, Arc::clone(&shared), config.workers == 0);
@@ -107,9 +110,9 @@ impl Intake {
         answered.await.unwrap_or(Err(NotStored::Unavailable))
     }
 
-    /// Whether requests wait for the database right now.
+    /// Whether so much comes in that many requests share each commit.
     pub(super) fn is_busy(&self) -> bool {
-        self.0.storing.load(Ordering::Relaxed) || !self.0.queue().is_empty()
+        self.0.pressure.load(Ordering::Relaxed) >= BUSY
     }
 
     /// How many commits have stored something: for tests.

@@ -44,7 +44,8 @@ impl<T> FairQueue<T> {
         Self { waiting: HashMap::new(), turns: VecDeque::new(), count: 0, bytes: 0, most, most_bytes }
     }
 
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.count == 0
     }
 

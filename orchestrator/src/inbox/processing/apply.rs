@@ -63,8 +63,9 @@ pub(super) async fn hold(
 ) -> Result<(), ApplyError> {
     let until = tx.now() + LEASE;
     let held = store::hold_and_remove(tx, claim, until, tenant, marks).await?;
-    let expected = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-    if held.lanes == expected(claim.lanes.len()) && held.removed == expected(marks.len()) {
+    let mut expected: Vec<i64> = marks.iter().map(|mark| mark.seq).collect();
+    expected.sort_unstable();
+    if usize::try_from(held.lanes) == Ok(claim.lanes.len()) && held.removed == expected {
         Ok(())
     } else {
         Err(ApplyError::Lost)

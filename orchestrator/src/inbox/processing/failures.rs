@@ -193,6 +193,7 @@ mod tests {
 
     fn failed(attempts: i32, cause: Cause) -> Failed {
         let mark = Mark {
+            place: String::new(),
             lane: 0,
             seq: 1,
             tenant: TenantId(Uuid::nil()),

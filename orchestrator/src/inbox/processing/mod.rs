@@ -13,6 +13,8 @@ mod lanes;
 mod matrix;
 mod plan;
 mod store;
+#[cfg(all(test, feature = "demo"))]
+mod tests;
 mod worker;
 
 pub use lanes::Lanes;

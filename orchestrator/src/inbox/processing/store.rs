@@ -96,14 +96,14 @@ pub(super) async fn next_marks(
                    WHERE inbox_pending.lane = line.lane AND inbox_pending.tenant_id > line.tenant_id ORDER BY lane, tenant_id LIMIT 1
                ) AS next
            )
-           SELECT mark.lane, mark.seq, mark.tenant_id AS "tenant: _", mark.event_id AS "event: _", mark.received_at, mark.subject_key,
+           SELECT mark.ctid::text AS "place!", mark.lane, mark.seq, mark.tenant_id AS "tenant: _", mark.event_id AS "event: _", mark.received_at, mark.subject_key,
                   mark.bytes, mark.replay,
                   EXISTS (SELECT 1 FROM inbox_failures AS earlier
                           WHERE earlier.tenant_id = mark.tenant_id AND earlier.subject_key = mark.subject_key
                             AND earlier.state IN ('ready', 'parked')) AS "waits!"
            FROM line
            CROSS JOIN LATERAL (
-               SELECT lane, seq, tenant_id, event_id, received_at, subject_key, bytes, replay FROM inbox_pending
+               SELECT ctid, lane, seq, tenant_id, event_id, received_at, subject_key, bytes, replay FROM inbox_pending
                WHERE inbox_pending.lane = line.lane AND inbox_pending.tenant_id = line.tenant_id
                ORDER BY seq LIMIT (SELECT greatest(1, $2::bigint / count(*)) FROM line)
            ) AS mark"#,
@@ -136,6 +136,7 @@ pub(super) async fn due(
         .into_iter()
         .map(|row| Retry {
             mark: Mark {
+                place: String::new(),
                 lane: row.lane,
                 seq: row.seq,
                 tenant: row.tenant,
@@ -191,8 +192,8 @@ pub(super) async fn events(
 pub(super) struct Held {
     /// The lanes whose fence is still the claim's; they are locked until the transaction's end, and the lease is renewed.
     pub lanes: i64,
-    /// The pending marks that were removed.
-    pub removed: i64,
+    /// The numbers of the pending marks that were removed.
+    pub removed: Vec<i64>,
 }
 
 /// Asserts the fences and removes these marks of one tenant.
@@ -204,24 +205,23 @@ pub(super) async fn hold_and_remove(
     marks: &[&Mark],
 ) -> Result<Held, sqlx::Error> {
     let (lanes, fences) = columns(claim);
-    let mark_lanes: Vec<i16> = marks.iter().map(|mark| mark.lane).collect();
-    let numbers: Vec<i64> = marks.iter().map(|mark| mark.seq).collect();
+    // By their places: a join would be carried out as the planner guesses how many there are. Another row that has taken the place of
+    // one that is gone is noticed by its number.
+    let places: Vec<&str> = marks.iter().map(|mark| mark.place.as_str()).collect();
     sqlx::query_as!(
         Held,
         r#"WITH held AS (
                UPDATE inbox_lanes SET lease_until = $3 FROM unnest($1::smallint[], $2::bigint[]) AS claimed (lane, fence)
                WHERE inbox_lanes.lane = claimed.lane AND inbox_lanes.fence = claimed.fence RETURNING 1
            ), removed AS (
-               DELETE FROM inbox_pending USING unnest($5::smallint[], $6::bigint[]) AS mark (lane, seq)
-               WHERE inbox_pending.lane = mark.lane AND inbox_pending.tenant_id = $4 AND inbox_pending.seq = mark.seq RETURNING 1
+               DELETE FROM inbox_pending WHERE ctid = ANY ($5::text[]::tid[]) AND tenant_id = $4 RETURNING seq
            )
-           SELECT (SELECT count(*) FROM held) AS "lanes!", (SELECT count(*) FROM removed) AS "removed!""#,
+           SELECT (SELECT count(*) FROM held) AS "lanes!", (SELECT coalesce(array_agg(seq ORDER BY seq), '{}') FROM removed) AS "removed!""#,
         &lanes,
         &fences,
         until,
         tenant.0,
-        &mark_lanes,
-        &numbers,
+        &places as _,
     )
     .fetch_one(tx.connection())
     .await

@@ -37,11 +37,11 @@ const BATCH: i64 = 1024;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// So many failed events are tried again before it is the others' turn.
 const RETRIES: i64 = 64;
-/// For how long a worker with much to do makes way for what comes in.
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// For how long a worker makes way after a batch while much comes in.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Among how many workers the lanes are shared when all have something: fewer and larger batches cost less, for as long as they keep
 /// the processors busy.
-const BATCHES_AT_A_TIME: usize = 4;
+const BATCHES_AT_A_TIME: usize = 2;
 
 /// Processes what the inbox has accepted.
 #[derive(Debug, Clone)]
@@ -121,7 +121,9 @@ impl Processor {
                 continue;
             }
             let taken = Taken { lanes: Arc::clone(&lanes), set };
-            if let Err(error) = self.process(set).await {
+            let processed = self.process(set).await;
+            self.make_way().await;
+            if let Err(error) = processed {
                 tracing::warn!(error = %ErrorChain(&error), "the inbox could not be processed; it goes on in a moment");
                 tokio::time::sleep(AFTER_TROUBLE).await;
                 lanes.mark(set);
@@ -167,7 +169,6 @@ impl Processor {
     async fn drain(&self, claim: &Claim) -> Result<usize, ApplyError> {
         let mut done = self.retry(claim).await?;
         loop {
-            let begun = Instant::now();
             let marks = {
                 let mut connection = self.state.database.system().await?;
                 store::next_marks(&mut connection, claim, BATCH).await?
@@ -181,14 +182,14 @@ impl Processor {
             if !is_full || self.state.lifecycle.soft.is_cancelled() {
                 return Ok(done);
             }
-            self.make_way(begun.elapsed()).await;
+            self.make_way().await;
         }
     }
 
-    /// With more than a batch waiting, what comes in goes first: it can't wait, and what is stored can.
-    async fn make_way(&self, took: Duration) {
+    /// While much comes in, that goes first: it can't wait, and what is stored can. Batches become larger, and so cheaper.
+    async fn make_way(&self) {
         if self.state.intake.is_busy() {
-            tokio::time::sleep(took.min(LONGEST_PAUSE)).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
