@@ -14,7 +14,7 @@ export function startForms() {
     used.classList.add("busy");
   });
 
-  // Back by the browser's button: the form is ready again.
+  // Back by the browser's button: forms are ready again.
   addEventListener("pageshow", (event) => {
     if (!event.persisted) return;
     for (const form of document.querySelectorAll("form[aria-busy]")) {
@@ -28,8 +28,9 @@ export function startForms() {
   });
 
   // Menus close on Escape and on a click elsewhere.
-  const close = (except) => document.querySelectorAll("details.menu[open]").forEach((menu) => menu.contains(except) || (menu.open = false));
-  document.addEventListener("click", (event) => close(event.target));
+  document.addEventListener("click", ({ target }) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = menu.contains(target);
+  });
   document.addEventListener("keydown", (event) => {
     const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
     if (!menu) return;

@@ -4,7 +4,7 @@ const live = document.getElementById("live");
 const words = live?.dataset;
 const url = words?.events;
 const dirty = new WeakSet();
-let last = words?.lastEvent, types, channel, worker, timer, running, again, over, merged, watching, pause = 1000;
+let last = words?.lastEvent, types, channel, worker, timer, running, again, over, merged;
 
 export function startLive(done) {
   if (!live) return;
@@ -23,18 +23,8 @@ export function startLive(done) {
     elect();
   }
   addEventListener("pageshow", ({ persisted }) => persisted && (join(), refresh()));
-  watch();
-}
-
-// No event tells when a region `data-waits` has what it waits for: it is looked at again, soon and then more rarely.
-function watch() {
-  if (watching || over || !document.querySelector("[data-waits]")) return;
-  watching = setTimeout(async () => {
-    pause = Math.min(pause * 1.5, 30000);
-    if (!document.hidden) await refresh();
-    watching = 0;
-    watch();
-  }, pause);
+  // No event tells of what a region `data-waits` waits for.
+  setInterval(() => document.hidden || document.querySelector("[data-waits]") && refresh(), 3000);
 }
 
 // Without shared workers, one tab holds a lock and the stream, and tells the others; when it closes, the next takes over.
@@ -74,12 +64,7 @@ function hear({ kind, type, data, id }) {
 
 function toast(text, label, href) {
   const box = document.createElement("div");
-  const add = (name, content) => {
-    const element = document.createElement(name);
-    element.textContent = content;
-    box.append(element);
-    return element;
-  };
+  const add = (name, textContent) => box.appendChild(Object.assign(document.createElement(name), { textContent }));
   box.className = "toast";
   add("p", text);
   if (href) add("a", label).href = href;
@@ -128,14 +113,12 @@ function merge(fresh) {
     [...next.querySelectorAll("a, summary")].find((same) => focused && (same.href ?? same.parentNode.id) === (focused.href ?? focused.parentNode.id))?.focus();
   }
   merged();
-  watch();
 }
 
-// What a region says, apart from times and what is open or new.
+// What a region says but for times and what is open or new.
 function shape(region) {
   const copy = region.cloneNode(true);
   for (const time of copy.querySelectorAll("time")) time.replaceWith(time.dateTime);
-  for (const details of copy.querySelectorAll("details")) details.open = false;
-  for (const row of copy.querySelectorAll(".row")) row.className = "";
+  for (const part of copy.querySelectorAll("details, .row")) part.open = part.className = "";
   return copy.innerHTML;
 }
