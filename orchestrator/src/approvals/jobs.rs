@@ -1,6 +1,7 @@
 //! What follows from a change: a private note in the conversation, a notice to the team, and the expiry on time.
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use connector_chatwoot::NewNote;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,9 +15,9 @@ use super::{
 use crate::{
     app::AppState,
     audit::{self, Change},
-    db::TenantTx,
+    db::{TenantStatement, TenantTx},
     ids::ApprovalId,
-    jobs::{Effect, Handler, Job, JobError, Registry, enqueue},
+    jobs::{Effect, Handler, Job, JobError, NewJob, Registry, enqueue},
     tenants,
     tools::Tools,
 };
@@ -54,23 +55,35 @@ fn effect_key(approval: &Approval) -> String {
     format!("{}:{}", approval.id, approval.status.as_str())
 }
 
-pub(super) async fn enqueue_for_request(tx: &mut TenantTx, approval: &Approval) -> Result<(), sqlx::Error> {
-    if let Some(at) = approval.expires_at {
-        enqueue(tx, EXPIRE, &approval.id.to_string(), &About { approval_id: approval.id }, Some(at)).await?;
+/// What follows from an approval as it is now: kinds of jobs and their keys, and when they run, where it isn't at once.
+fn following(approval: &Approval) -> Vec<(&'static str, String, Option<DateTime<Utc>>)> {
+    let mut jobs = Vec::new();
+    if let Some(at) = approval.expires_at.filter(|_| approval.status == ApprovalStatus::Pending) {
+        jobs.push((EXPIRE, approval.id.to_string(), Some(at)));
     }
-    enqueue_effects(tx, approval).await
-}
-
-pub(super) async fn enqueue_for_outcome(tx: &mut TenantTx, approval: &Approval) -> Result<(), sqlx::Error> {
-    enqueue_effects(tx, approval).await
-}
-
-async fn enqueue_effects(tx: &mut TenantTx, approval: &Approval) -> Result<(), sqlx::Error> {
-    let (key, about) = (effect_key(approval), About { approval_id: approval.id });
     if is_from_chatwoot(approval) {
-        enqueue(tx, NOTE, &key, &about, None).await?;
+        jobs.push((NOTE, effect_key(approval), None));
     }
-    enqueue(tx, NOTICE, &key, &about, None).await
+    jobs.push((NOTICE, effect_key(approval), None));
+    jobs
+}
+
+/// The jobs that follow from an approval's request or outcome, to be written by `statement`.
+pub(super) fn new_jobs(statement: &TenantStatement, approval: &Approval) -> Result<Vec<NewJob>, sqlx::Error> {
+    let about = About { approval_id: approval.id };
+    following(approval)
+        .into_iter()
+        .filter_map(|(kind, key, run_at)| NewJob::of(statement, kind, key, &about, run_at).transpose())
+        .collect()
+}
+
+/// Enqueues what follows from an approval's request or outcome.
+pub(super) async fn enqueue_following(tx: &mut TenantTx, approval: &Approval) -> Result<(), sqlx::Error> {
+    let about = About { approval_id: approval.id };
+    for (kind, key, run_at) in following(approval) {
+        enqueue(tx, kind, &key, &about, run_at).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn cancel_expiry(tx: &mut TenantTx, approval: &Approval) -> Result<(), sqlx::Error> {

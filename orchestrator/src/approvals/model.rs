@@ -207,6 +207,38 @@ pub enum TransitionError {
 }
 
 impl Approval {
+    /// What is asked for, as it begins: pending.
+    pub fn requested(
+        new: NewApproval,
+        id: ApprovalId,
+        tenant_id: TenantId,
+        requested_by: UserId,
+        now: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            id,
+            tenant_id,
+            title: new.title,
+            description: new.description,
+            status: ApprovalStatus::Pending,
+            requested_by,
+            requested_by_name: None,
+            approved_by: None,
+            approved_by_name: None,
+            priority: new.priority,
+            comment: None,
+            metadata: new.metadata,
+            source: new.source,
+            conversation_id: new.conversation_id,
+            consultation_requested: new.consultation_requested,
+            expires_at: new.expires_at,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+            decided_at: None,
+        }
+    }
+
     /// The approval after `outcome`, at `now`. Pure; the state machine is here and nowhere else.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use super::{
         Approval, ApprovalFilter, ApprovalStatus, MAX_DESCRIPTION, MAX_METADATA_BYTES, MAX_TITLE,
         NewApproval, Priority, Source, Verdict,
     },
-    service::{self, ApprovalError},
+    service::{self, ApprovalError, AtOnce},
 };
 use crate::{
     app::AppState,
@@ -22,11 +22,11 @@ use crate::{
         Problem, ProblemResult,
         etag::{IfMatch, created, tagged},
         extract::{ApiJson, ApiPath, ApiQuery, check_time},
-        idempotency::{Claim, Idempotency},
+        idempotency::{Answer, Claim, Idempotency},
         page::{Page, read_cursor, read_limit},
         problem::FieldError,
     },
-    ids::ApprovalId,
+    ids::{ApprovalId, TenantId},
 };
 
 /// The approvals' operations.
@@ -178,18 +178,48 @@ async fn create(
 ) -> ProblemResult<Response> {
     let tenant = caller.named_tenant(&value.tenant_id)?;
     caller.require(can(&caller, Permission::ApprovalRequest, &Resource::of(tenant)))?;
+    let new = check(value, state.clock.now());
+    if let Ok(new) = &new
+        && let Some(response) = create_at_once(&state, &caller, tenant, new, &idempotency, &raw).await?
+    {
+        return Ok(response);
+    }
     let mut tx = state.database.tenant_tx_in(caller.principal(), tenant).await?;
     let claimed = match idempotency.claim(&mut tx, &raw).await? {
         Claim::Replay(response) => return Ok(response),
         Claim::Proceed(claimed) => claimed,
     };
-    let new = check(value, tx.now())?;
-    let approval = service::request(&mut tx, tenant, new).await.map_err(problem)?;
-    let location = format!("/api/v1/approvals/{}", approval.id);
-    let response = created(&location, approval.version, approval);
-    let response = claimed.store(&mut tx, response).await?;
+    // Only now: what was answered once is answered again, though its time may be over.
+    let approval = service::request(&mut tx, tenant, new?).await.map_err(problem)?;
+    let response = claimed.store(&mut tx, answer(&approval)).await?;
     tx.commit().await?;
     Ok(response)
+}
+
+fn answer(approval: &Approval) -> Response {
+    created(&format!("/api/v1/approvals/{}", approval.id), approval.version, approval)
+}
+
+/// The answer, if the approval could be made by one statement or was made before.
+async fn create_at_once(
+    state: &AppState,
+    caller: &Caller,
+    tenant: TenantId,
+    new: &NewApproval,
+    idempotency: &Idempotency,
+    raw: &[u8],
+) -> ProblemResult<Option<Response>> {
+    let statement = state.database.tenant_statement(caller.principal()).await?;
+    let (id, now) = (ApprovalId(statement.new_id()), statement.now());
+    let approval = Approval::requested(new.clone(), id, tenant, caller.id, now);
+    let terms = idempotency.terms(caller.id, raw, now);
+    let answer = Answer::of(answer(&approval)).await?;
+    let done = service::request_at_once(statement, &approval, terms.as_ref(), &answer).await;
+    match (done.map_err(problem)?, terms) {
+        (AtOnce::Done, _) => Ok(Some(answer.into_response())),
+        (AtOnce::Known(found), Some(terms)) => found.answer(&terms.fingerprint),
+        (AtOnce::Known(_) | AtOnce::NotDone, _) => Ok(None),
+    }
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

@@ -1,5 +1,6 @@
 //! The commands: authorise → load for update → pure decision → store → audit → enqueue effects → event. The caller commits.
 
+use connector_core::TraceContext;
 use serde_json::json;
 
 use super::{
@@ -8,7 +9,7 @@ use super::{
         Approval, ApprovalFilter, ApprovalStatus, MAX_COMMENT, NewApproval, Outcome, TransitionError, Verdict,
     },
     step_up::required_level,
-    store::{self, Inserted},
+    store::{self, Following, Inserted},
 };
 use crate::{
     audit::{self, Change},
@@ -17,9 +18,13 @@ use crate::{
         step_up::{Proof, Requirement},
     },
     consultations,
-    db::{Actor, TenantTx},
-    http::{etag::IfMatch, page::Page},
-    ids::{ApprovalId, ConversationId, TenantId, UserId},
+    db::{Actor, TenantStatement, TenantTx},
+    http::{
+        etag::IfMatch,
+        idempotency::{Answer, Found, Terms},
+        page::Page,
+    },
+    ids::{ApprovalId, AuditId, ConversationId, TenantId, UserId},
     realtime::{self, EventType},
     tenants,
 };
@@ -97,16 +102,64 @@ pub async fn request(
         resource: "approval",
         resource_id: approval.id.to_string(),
         old_values: None,
-        new_values: Some(json!({
-            "status": approval.status, "title": approval.title, "priority": approval.priority, "source": approval.source,
-            "consultationRequested": approval.consultation_requested, "expiresAt": approval.expires_at,
-        })),
+        new_values: Some(recorded(&approval)),
         metadata: None,
     };
     audit::record(tx, change).await?;
-    jobs::enqueue_for_request(tx, &approval).await?;
+    jobs::enqueue_following(tx, &approval).await?;
     realtime::append(tx, EventType::ApprovalCreated, Permission::ApprovalRead, approval.id.0).await?;
     Ok(approval)
+}
+
+/// What the trail says of a request.
+fn recorded(approval: &Approval) -> serde_json::Value {
+    json!({
+        "status": approval.status, "title": approval.title, "priority": approval.priority, "source": approval.source,
+        "consultationRequested": approval.consultation_requested, "expiresAt": approval.expires_at,
+    })
+}
+
+/// What became of a request that was made by one statement.
+#[derive(Debug)]
+pub(super) enum AtOnce {
+    /// Everything is written, and durable.
+    Done,
+    /// Nothing is written, because of what is known of a request with this key.
+    Known(Found),
+    /// Nothing is written: [`request`] finds out why, or that there is no reason any more.
+    NotDone,
+}
+
+/// What [`request`] does, with the claim of the request before and its stored answer after it, as one statement and so in
+/// one round trip: for `approval` as it is to be, which the statement's principal may request.
+pub(super) async fn request_at_once(
+    mut statement: TenantStatement,
+    approval: &Approval,
+    terms: Option<&Terms>,
+    answer: &Answer,
+) -> Result<AtOnce, ApprovalError> {
+    decision_error(can(
+        statement.principal(),
+        Permission::ApprovalRequest,
+        &Resource::of(approval.tenant_id),
+    ))?;
+    let (jobs, trace) = (jobs::new_jobs(&statement, approval)?, TraceContext::current());
+    let following = Following {
+        entry_id: AuditId(statement.new_id()),
+        entry_values: &recorded(approval),
+        event: &realtime::told(EventType::ApprovalCreated, approval.id.0, Some(approval.tenant_id)),
+        jobs: &jobs,
+        trace: trace.as_ref(),
+    };
+    let (found, made) = store::insert_at_once(&mut statement, approval, &following, terms, answer).await?;
+    if made {
+        statement.committed(!jobs.is_empty(), Some(approval.tenant_id));
+        Ok(AtOnce::Done)
+    } else if found.fingerprint.is_some() || !found.locked {
+        Ok(AtOnce::Known(found))
+    } else {
+        Ok(AtOnce::NotDone)
+    }
 }
 
 /// Decides an approval, for the transaction's principal. `consultation`: whether one is to be made; as requested where it
@@ -141,7 +194,7 @@ pub async fn decide(
     if verdict == Verdict::Approve && consultation.unwrap_or(before.consultation_requested) {
         consultations::arrange_for_approval(tx, &after, principal.id).await?;
     }
-    jobs::enqueue_for_outcome(tx, &after).await?;
+    jobs::enqueue_following(tx, &after).await?;
     realtime::append(tx, EventType::ApprovalDecided, Permission::ApprovalRead, after.id.0).await?;
     Ok(after)
 }
@@ -162,7 +215,7 @@ pub async fn cancel(
     decision_error(can(&principal, Permission::ApprovalCancel, &resource))?;
     let after =
         change(tx, &before, &Outcome::Cancelled { comment: checked(comment)? }, if_match, None).await?;
-    jobs::enqueue_for_outcome(tx, &after).await?;
+    jobs::enqueue_following(tx, &after).await?;
     realtime::append(tx, EventType::ApprovalCancelled, Permission::ApprovalRead, after.id.0).await?;
     Ok(after)
 }
@@ -182,7 +235,7 @@ pub(super) async fn expire(
         return Ok(false);
     }
     let after = change(tx, &before, &Outcome::Expired, &IfMatch::Any, None).await?;
-    jobs::enqueue_for_outcome(tx, &after).await?;
+    jobs::enqueue_following(tx, &after).await?;
     realtime::append(tx, EventType::ApprovalExpired, Permission::ApprovalRead, after.id.0).await?;
     Ok(true)
 }

@@ -1,11 +1,14 @@
 use std::collections::{HashMap, HashSet};
 
+use connector_core::TraceContext;
 use uuid::Uuid;
 
 use super::model::{Approval, ApprovalFilter, ApprovalStatus, NewApproval, PendingCounts, Priority, Source};
 use crate::{
-    db::TenantTx,
-    ids::{ApprovalId, ConversationId, TenantId, UserId},
+    db::{TenantStatement, TenantTx},
+    http::idempotency::{Answer, Found, Terms},
+    ids::{ApprovalId, AuditId, ConversationId, TenantId, UserId},
+    jobs::NewJob,
 };
 
 /// A row with the names of its people.
@@ -123,28 +126,7 @@ pub(super) async fn insert(
     .execute(tx.connection())
     .await?;
     if inserted.rows_affected() == 1 {
-        return Ok(Inserted::Approval(Box::new(Approval {
-            id,
-            tenant_id: tenant,
-            title: new.title,
-            description: new.description,
-            status: ApprovalStatus::Pending,
-            requested_by,
-            requested_by_name: None,
-            approved_by: None,
-            approved_by_name: None,
-            priority: new.priority,
-            comment: None,
-            metadata: new.metadata,
-            source: new.source,
-            conversation_id: new.conversation_id,
-            consultation_requested: new.consultation_requested,
-            expires_at: new.expires_at,
-            version: 1,
-            created_at: now,
-            updated_at: now,
-            decided_at: None,
-        })));
+        return Ok(Inserted::Approval(Box::new(Approval::requested(new, id, tenant, requested_by, now))));
     }
     if !has_another_decider(tx, tenant, requested_by).await? {
         return Ok(Inserted::NoDecider);
@@ -161,6 +143,84 @@ pub(super) async fn insert(
     .await?;
     // It may have been decided between the two statements; then another try succeeds.
     Ok(pending.map_or(Inserted::DecidedMeanwhile, Inserted::AlreadyPending))
+}
+
+/// What follows from a request, besides the approval itself.
+pub(super) struct Following<'a> {
+    pub entry_id: AuditId,
+    pub entry_values: &'a serde_json::Value,
+    pub event: &'a serde_json::Value,
+    pub jobs: &'a [NewJob],
+    pub trace: Option<&'a TraceContext>,
+}
+
+/// Claims a request, inserts its approval with all that follows, and stores its answer, by one statement: what was found of
+/// the request, and whether the approval was made. It isn't where something is known of the request, or where [`insert`]
+/// would have had a reason.
+pub(super) async fn insert_at_once(
+    statement: &mut TenantStatement,
+    approval: &Approval,
+    following: &Following<'_>,
+    terms: Option<&Terms>,
+    answer: &Answer,
+) -> Result<(Found, bool), sqlx::Error> {
+    let source = approval.source.as_ref();
+    let jobs = following.jobs;
+    let job_ids: Vec<Uuid> = jobs.iter().map(|job| job.id.0).collect();
+    let job_kinds: Vec<&str> = jobs.iter().map(|job| job.kind).collect();
+    let job_keys: Vec<&str> = jobs.iter().map(|job| job.key.as_str()).collect();
+    let job_payloads: Vec<&serde_json::Value> = jobs.iter().map(|job| &job.payload).collect();
+    let job_times: Vec<_> = jobs.iter().map(|job| job.run_at).collect();
+    let done = sqlx::query!(
+        r#"SELECT made AS "made!", locked AS "locked!", fingerprint, status, headers, body
+           FROM request_approval($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
+                                 $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35)"#,
+        approval.requested_by.0,
+        approval.tenant_id.0,
+        approval.created_at,
+        approval.id.0,
+        approval.title,
+        approval.description,
+        approval.priority.as_str(),
+        approval.metadata,
+        source.map(|source| source.service.as_str()),
+        source.and_then(|source| source.account.as_deref()),
+        source.and_then(|source| source.conversation.as_deref()),
+        source.and_then(|source| source.message.as_deref()),
+        source.and_then(|source| source.link.as_deref()),
+        approval.conversation_id.map(|id| id.0),
+        approval.consultation_requested,
+        approval.expires_at,
+        following.entry_id.0,
+        following.entry_values,
+        following.event,
+        &job_ids,
+        &job_kinds as _,
+        &job_keys as _,
+        &job_payloads as _,
+        &job_times,
+        following.trace.map(TraceContext::traceparent),
+        following.trace.and_then(TraceContext::tracestate),
+        terms.map(|terms| terms.lock),
+        terms.map(|terms| terms.method.as_str()),
+        terms.map(|terms| terms.route.as_str()),
+        terms.map(|terms| terms.key.as_str()),
+        terms.map(|terms| terms.since),
+        terms.map(|terms| terms.fingerprint.as_slice()),
+        answer.status,
+        answer.headers,
+        answer.body,
+    )
+    .fetch_one(statement.connection())
+    .await?;
+    let found = Found {
+        locked: done.locked,
+        fingerprint: done.fingerprint,
+        status: done.status,
+        headers: done.headers,
+        body: done.body,
+    };
+    Ok((found, done.made))
 }
 
 /// The approval with this id in one of `tenants`, locked where it is to be changed.

@@ -1,6 +1,7 @@
 //! The database: two logins, and the two doors to it.
 //!
-//! [`TenantTx`] is a transaction in which row-level security shows the actor's tenants and admits writes to one of them.
+//! [`TenantTx`] is a transaction in which row-level security shows the actor's tenants and admits writes to one of them;
+//! [`TenantStatement`] is the same for a command that is a single statement.
 //! [`SystemTx`] is the worker's transaction without a tenant; it reaches only what comes in, the queue and the mirror of
 //! Keycloak. tests/tidy holds the list of those who may name it.
 
@@ -21,7 +22,7 @@ use sqlx::{
 
 pub use checks::{LoginError, check_login};
 pub use leader::{Candidate, Duty};
-pub use tenant_tx::{Actor, TenantTx};
+pub use tenant_tx::{Actor, TenantStatement, TenantTx};
 pub use wakeups::Wakeups;
 
 use crate::{
@@ -126,6 +127,14 @@ impl Database {
         tenant: TenantId,
     ) -> Result<TenantTx, sqlx::Error> {
         TenantTx::begin(self, &self.app, Actor::Principal(actor), Some(tenant)).await
+    }
+
+    /// A statement that is a transaction of its own, for `actor`, who has proven who it is.
+    ///
+    /// # Errors
+    /// Where there is no connection.
+    pub async fn tenant_statement(&self, actor: Arc<Principal>) -> Result<TenantStatement, sqlx::Error> {
+        TenantStatement::new(self, &self.app, actor).await
     }
 
     /// Begins the worker's transaction in one tenant, for what nobody asked for in particular.

@@ -1,7 +1,7 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction, pool::PoolConnection};
 use uuid::Uuid;
 
 use super::{Database, Wakeups};
@@ -156,5 +156,71 @@ impl TenantTx {
             self.wakeups.events_committed(tenant);
         }
         Ok(())
+    }
+}
+
+/// One statement that is a transaction of its own, for an actor: a whole command, or a whole reading, in one round trip.
+///
+/// It calls a function that begins by setting what row-level security goes by, until the statement ends; without that there are
+/// no rows.
+#[derive(Debug)]
+pub struct TenantStatement {
+    connection: PoolConnection<Postgres>,
+    principal: Arc<Principal>,
+    now: DateTime<Utc>,
+    ids: SharedIds,
+    wakeups: Wakeups,
+    unneeded_jobs: Arc<[&'static str]>,
+}
+
+impl TenantStatement {
+    pub(super) async fn new(
+        database: &Database,
+        pool: &PgPool,
+        principal: Arc<Principal>,
+    ) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            connection: pool.acquire().await?,
+            principal,
+            now: database.clock.now(),
+            ids: Arc::clone(&database.ids),
+            wakeups: database.wakeups.clone(),
+            unneeded_jobs: Arc::clone(&database.unneeded_jobs),
+        })
+    }
+
+    /// The connection, for the one query.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    /// On whose behalf it runs.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The time of this transaction.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// A new id for this transaction's time.
+    pub fn new_id(&self) -> Uuid {
+        self.ids.uuid_v7(self.now)
+    }
+
+    /// Whether jobs of this kind do anything here.
+    pub(crate) fn needs_job(&self, kind: &str) -> bool {
+        !self.unneeded_jobs.contains(&kind)
+    }
+
+    /// Says what the statement has written, and wakes who waits for it: jobs, and the events of a tenant.
+    pub fn committed(self, has_jobs: bool, events_of: Option<TenantId>) {
+        if has_jobs {
+            self.wakeups.jobs_committed();
+        }
+        if let Some(tenant) = events_of {
+            self.wakeups.events_committed(tenant);
+        }
     }
 }

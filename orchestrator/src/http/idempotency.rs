@@ -7,11 +7,12 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
+use chrono::{DateTime, Utc};
 use http_body_util::BodyExt as _;
 use sha2::{Digest as _, Sha256};
 
 use super::problem::{FieldError, Problem};
-use crate::db::TenantTx;
+use crate::{db::TenantTx, ids::UserId};
 
 /// For how long an answer is kept.
 pub const KEPT: chrono::TimeDelta = chrono::TimeDelta::hours(24);
@@ -70,25 +71,102 @@ pub enum Claim {
 
 /// The right to do a request and to store its answer.
 #[derive(Debug)]
-pub struct Claimed {
-    idempotency: Idempotency,
-    fingerprint: Vec<u8>,
+pub struct Claimed(Option<(UserId, Terms)>);
+
+/// What a statement needs to claim a request and to store its answer by itself.
+#[derive(Debug)]
+pub struct Terms {
+    /// The lock of requests with this key.
+    pub lock: i64,
+    /// The method.
+    pub method: String,
+    /// The route, as repeats by either mount have it.
+    pub route: String,
+    /// The key.
+    pub key: String,
+    /// SHA-256 of what is asked.
+    pub fingerprint: Vec<u8>,
+    /// Answers from before are forgotten.
+    pub since: DateTime<Utc>,
 }
 
-impl Idempotency {
-    /// Claims the request in the command's own transaction.
+/// What is known of a request once its lock was tried.
+#[derive(Debug)]
+pub struct Found {
+    /// Whether the lock was free.
+    pub locked: bool,
+    /// The fingerprint of the request that was answered.
+    pub fingerprint: Option<Vec<u8>>,
+    /// Its answer's status.
+    pub status: Option<i16>,
+    /// The headers that belong to its answer.
+    pub headers: Option<serde_json::Value>,
+    /// Its answer's body.
+    pub body: Option<String>,
+}
+
+impl Found {
+    /// The answer to a repeat of the request with `fingerprint`; none where it is to be done.
     ///
     /// # Errors
     /// 422 where the key was used for something else, 409 where the first request is still running.
-    pub async fn claim(self, tx: &mut TenantTx, body: &[u8]) -> Result<Claim, Problem> {
-        let mut hasher = Sha256::new();
-        hasher.update(self.path.as_bytes());
-        hasher.update([0]);
-        hasher.update(body);
-        let fingerprint = hasher.finalize().to_vec();
-        let (Some(key), Some(actor)) = (self.key.as_deref(), tx.actor().user()) else {
-            return Ok(Claim::Proceed(Claimed { idempotency: self, fingerprint }));
-        };
+    pub fn answer(self, fingerprint: &[u8]) -> Result<Option<Response>, Problem> {
+        match (self.fingerprint, self.status, self.headers, self.body) {
+            (Some(known), _, _, _) if known != fingerprint => Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency.key_reused",
+                "This key was used for another request",
+            )),
+            (Some(_), Some(status), Some(headers), Some(body)) => Ok(Some(replay(status, &headers, body))),
+            // Looked at after the answer: a repeat that was answered a moment ago may still hold the lock.
+            _ if !self.locked => Err(in_progress()),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// An answer as it is stored.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: i16,
+    /// The headers that belong to it.
+    pub headers: serde_json::Value,
+    /// The body.
+    pub body: String,
+    parts: axum::http::response::Parts,
+}
+
+impl Answer {
+    /// Reads the whole of an answer.
+    ///
+    /// # Errors
+    /// Where its body can't be had.
+    pub async fn of(response: Response) -> Result<Self, Problem> {
+        let (parts, body) = response.into_parts();
+        let bytes: Bytes = body.collect().await.map_err(|error| Problem::internal(&error))?.to_bytes();
+        let headers: serde_json::Map<String, serde_json::Value> = STORED_HEADERS
+            .iter()
+            .filter_map(|name| Some((name.to_string(), parts.headers.get(name)?.to_str().ok()?.into())))
+            .collect();
+        Ok(Self {
+            status: i16::try_from(parts.status.as_u16()).unwrap_or(200),
+            headers: serde_json::Value::Object(headers),
+            body: String::from_utf8_lossy(&bytes).into_owned(),
+            parts,
+        })
+    }
+
+    /// The answer to send.
+    pub fn into_response(self) -> Response {
+        Response::from_parts(self.parts, Body::from(self.body))
+    }
+}
+
+impl Idempotency {
+    /// What a statement needs that claims the request of `actor` by itself; none where the request has no key.
+    pub fn terms(&self, actor: UserId, body: &[u8], now: DateTime<Utc>) -> Option<Terms> {
+        let key = self.key.clone()?;
         let mut lock = Sha256::new();
         for part in
             [actor.0.as_bytes().as_slice(), self.method.as_bytes(), self.route.as_bytes(), key.as_bytes()]
@@ -98,31 +176,50 @@ impl Idempotency {
         }
         let mut lock_id = [0; 8];
         lock_id.copy_from_slice(&lock.finalize()[..8]);
-        let since = tx.now() - KEPT;
-        let found = sqlx::query!(
-            r#"SELECT locked AS "locked!", fingerprint, status, headers, body FROM claim_idempotency_key($1, $2, $3, $4, $5, $6)"#,
-            i64::from_be_bytes(lock_id),
-            actor.0,
-            self.method,
-            self.route,
+        Some(Terms {
+            lock: i64::from_be_bytes(lock_id),
+            method: self.method.clone(),
+            route: self.route.clone(),
             key,
-            since,
+            fingerprint: self.fingerprint(body),
+            since: now - KEPT,
+        })
+    }
+
+    fn fingerprint(&self, body: &[u8]) -> Vec<u8> {
+        let mut hasher = Sha256::new();
+        hasher.update(self.path.as_bytes());
+        hasher.update([0]);
+        hasher.update(body);
+        hasher.finalize().to_vec()
+    }
+
+    /// Claims the request in the command's own transaction.
+    ///
+    /// # Errors
+    /// 422 where the key was used for something else, 409 where the first request is still running.
+    pub async fn claim(self, tx: &mut TenantTx, body: &[u8]) -> Result<Claim, Problem> {
+        let actor = tx.actor().user();
+        let Some((actor, terms)) = actor.and_then(|actor| Some((actor, self.terms(actor, body, tx.now())?)))
+        else {
+            return Ok(Claim::Proceed(Claimed(None)));
+        };
+        let found = sqlx::query_as!(
+            Found,
+            r#"SELECT locked AS "locked!", fingerprint, status, headers, body FROM claim_idempotency_key($1, $2, $3, $4, $5, $6)"#,
+            terms.lock,
+            actor.0,
+            terms.method,
+            terms.route,
+            terms.key,
+            terms.since,
         )
         .fetch_one(tx.connection())
         .await?;
-        match (found.fingerprint, found.status, found.headers, found.body) {
-            (Some(known), _, _, _) if known != fingerprint => Err(Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency.key_reused",
-                "This key was used for another request",
-            )),
-            (Some(_), Some(status), Some(headers), Some(body)) => {
-                Ok(Claim::Replay(replay(status, &headers, body)))
-            }
-            // Looked at after the answer: a repeat that was answered a moment ago may still hold the lock.
-            _ if !found.locked => Err(in_progress()),
-            _ => Ok(Claim::Proceed(Claimed { idempotency: self, fingerprint })),
-        }
+        Ok(match found.answer(&terms.fingerprint)? {
+            Some(response) => Claim::Replay(response),
+            None => Claim::Proceed(Claimed(Some((actor, terms)))),
+        })
     }
 }
 
@@ -158,14 +255,8 @@ impl Claimed {
     /// # Errors
     /// Where the database says no.
     pub async fn store(self, tx: &mut TenantTx, response: Response) -> Result<Response, Problem> {
-        let (Some(key), Some(actor)) = (self.idempotency.key, tx.actor().user()) else { return Ok(response) };
-        let (parts, body) = response.into_parts();
-        let bytes: Bytes = body.collect().await.map_err(|error| Problem::internal(&error))?.to_bytes();
-        let headers: serde_json::Map<String, serde_json::Value> = STORED_HEADERS
-            .iter()
-            .filter_map(|name| Some((name.to_string(), parts.headers.get(name)?.to_str().ok()?.into())))
-            .collect();
-        let now = tx.now();
+        let Some((actor, terms)) = self.0 else { return Ok(response) };
+        let answer = Answer::of(response).await?;
         // An answer past its time may be replaced; one that a racing request stored just now may not.
         let stored = sqlx::query!(
             "INSERT INTO idempotency_keys (actor_id, method, route, key, fingerprint, status, headers, body, created_at)
@@ -174,21 +265,21 @@ impl Claimed {
              SET fingerprint = $5, status = $6, headers = $7, body = $8, created_at = $9
              WHERE idempotency_keys.created_at <= $10",
             actor.0,
-            self.idempotency.method,
-            self.idempotency.route,
-            key,
-            self.fingerprint,
-            i16::try_from(parts.status.as_u16()).unwrap_or(200),
-            serde_json::Value::Object(headers),
-            String::from_utf8_lossy(&bytes).into_owned(),
-            now,
-            now - KEPT,
+            terms.method,
+            terms.route,
+            terms.key,
+            terms.fingerprint,
+            answer.status,
+            answer.headers,
+            answer.body,
+            tx.now(),
+            terms.since,
         )
         .execute(tx.connection())
         .await?;
         if stored.rows_affected() != 1 {
             return Err(in_progress());
         }
-        Ok(Response::from_parts(parts, Body::from(bytes)))
+        Ok(answer.into_response())
     }
 }

@@ -22,7 +22,7 @@ use connector_core::TraceContext;
 use serde::Serialize;
 
 use crate::{
-    db::{Database, TenantTx},
+    db::{Database, TenantStatement, TenantTx},
     ids::JobId,
 };
 
@@ -47,6 +47,42 @@ pub async fn enqueue(
     store::insert(tx, id, kind, key, &payload, run_at, TraceContext::current().as_ref()).await?;
     tx.enqueued();
     Ok(())
+}
+
+/// A job for a statement that writes it with all else that it does.
+#[derive(Debug)]
+pub struct NewJob {
+    /// Its id.
+    pub id: JobId,
+    /// What runs it.
+    pub kind: &'static str,
+    /// What it is about.
+    pub key: String,
+    /// What it is told.
+    pub payload: serde_json::Value,
+    /// When it is due.
+    pub run_at: DateTime<Utc>,
+}
+
+impl NewJob {
+    /// As [`enqueue`] would write it; none where the job goes to a tool that isn't connected.
+    ///
+    /// # Errors
+    /// Where the payload isn't JSON.
+    pub fn of(
+        statement: &TenantStatement,
+        kind: &'static str,
+        key: String,
+        payload: &impl Serialize,
+        run_at: Option<DateTime<Utc>>,
+    ) -> Result<Option<Self>, sqlx::Error> {
+        if !statement.needs_job(kind) {
+            return Ok(None);
+        }
+        let payload = serde_json::to_value(payload).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+        let run_at = run_at.unwrap_or(statement.now());
+        Ok(Some(Self { id: JobId(statement.new_id()), kind, key, payload, run_at }))
+    }
 }
 
 /// Takes back a job that hasn't begun. One that runs finds out by itself that there is nothing left to do.

@@ -20,6 +20,11 @@ use uuid::Uuid;
 
 use crate::{auth::Permission, db::TenantTx, ids::TenantId};
 
+/// What is told of an event, for a statement that appends it with all else that it does.
+pub fn told(event: EventType, resource: Uuid, tenant: Option<TenantId>) -> serde_json::Value {
+    serde_json::json!({ "type": event.as_str(), "id": resource, "tenantId": tenant })
+}
+
 /// Appends an event. Call it last in a transaction: from here to the commit, the tenant's other appends wait.
 ///
 /// # Errors

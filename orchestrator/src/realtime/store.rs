@@ -12,7 +12,7 @@ pub(super) async fn append(
 ) -> Result<(), sqlx::Error> {
     let tenant = tx.tenant().map(|tenant| tenant.0);
     let now = tx.now();
-    let data = serde_json::json!({ "type": event.as_str(), "id": resource, "tenantId": tenant });
+    let data = super::told(event, resource, tx.tenant());
     sqlx::query!(
         "WITH stream AS (
              INSERT INTO event_streams (tenant_id, last_sequence) VALUES ($1, 1)

@@ -1,6 +1,11 @@
 use std::collections::BTreeSet;
 
-use chancery::testing::{ACME, Answer, Client, TestApp};
+use chancery::{
+    approvals::{self, NewApproval, Priority},
+    auth::PrincipalSource as _,
+    testing::{ACME, Answer, Client, TestApp},
+};
+use chrono::TimeDelta;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -313,6 +318,65 @@ async fn of_a_hundred_decisions_at_once_exactly_one_wins() {
         1
     );
     assert_eq!(app.count("SELECT count(*) FROM events WHERE type = 'approval.decided'").await, 1);
+    app.run_jobs().await;
+}
+
+/// All that is written of an approval, without what is its own.
+async fn written(app: &TestApp, approval: &str) -> Value {
+    let text: String = sqlx::query_scalar(
+        "SELECT jsonb_build_object(
+             'approval', (SELECT to_jsonb(approvals) - 'source_conversation' FROM approvals WHERE id::text = $1),
+             'entries', (SELECT jsonb_agg(to_jsonb(audit_logs) - 'id' #- '{new_values,source,conversation}') FROM audit_logs WHERE resource_id = $1),
+             'events', (SELECT jsonb_agg(to_jsonb(events) - 'sequence') FROM events WHERE resource_id::text = $1),
+             'jobs', (SELECT jsonb_agg(to_jsonb(jobs) - '{id,traceparent,tracestate}'::text[] ORDER BY kind) FROM jobs WHERE payload->>'approvalId' = $1)
+         )::text",
+    )
+    .bind(approval)
+    .fetch_one(app.superuser())
+    .await
+    .unwrap();
+    serde_json::from_str(&text.replace(approval, "<id>")).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_by_one_statement_writes_what_one_by_several_does() {
+    let app = TestApp::start().await;
+    let expires_at = app.now() + TimeDelta::hours(1);
+    let source = |conversation: &str| json!({ "service": "shop", "account": "1", "conversation": conversation, "message": "9", "link": "https://shop.example/9" });
+    let at_once = app
+        .agent()
+        .post(
+            "/approvals",
+            &json!({
+                "tenantId": ACME, "title": "A", "description": "B", "priority": "high", "metadata": { "order": 1182 },
+                "source": source("7"), "consultationRequested": true, "expiresAt": expires_at,
+            }),
+        )
+        .await
+        .expect(201);
+
+    let agent = app.state().directory.principal(app.user("acme-agent")).await.unwrap();
+    let mut tx = app.state().database.tenant_tx(agent).await.unwrap();
+    let new = NewApproval {
+        title: "A".to_owned(),
+        description: "B".to_owned(),
+        priority: Priority::High,
+        metadata: json!({ "order": 1182 }),
+        source: serde_json::from_value(source("8")).unwrap(),
+        conversation_id: None,
+        consultation_requested: true,
+        expires_at: Some(expires_at),
+    };
+    let step_by_step = approvals::request(&mut tx, app.tenant(ACME), new).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let written_at_once = written(&app, id(&at_once)).await;
+    assert_eq!(written_at_once, written(&app, &step_by_step.id.to_string()).await);
+    for (table, rows) in [("entries", 1), ("events", 1), ("jobs", 2)] {
+        assert_eq!(written_at_once[table].as_array().unwrap().len(), rows, "{table}");
+    }
+    assert_eq!(at_once["source"], source("7"));
+    pass(&app, 3601);
     app.run_jobs().await;
 }
 
