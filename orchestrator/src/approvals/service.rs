@@ -319,6 +319,16 @@ pub async fn page(tx: &mut TenantTx, filter: &ApprovalFilter) -> Result<Page<App
     Ok(Page::of(approvals, filter.limit, |approval| approval.id.0))
 }
 
+/// The same of one tenant, by one statement.
+pub(super) async fn page_at_once(
+    mut statement: TenantStatement,
+    tenant: TenantId,
+    filter: &ApprovalFilter,
+) -> Result<Page<Approval>, sqlx::Error> {
+    let approvals = store::list_at_once(&mut statement, tenant, filter).await?;
+    Ok(Page::of(approvals, filter.limit, |approval| approval.id.0))
+}
+
 /// The same with the names, for showing it.
 ///
 /// # Errors

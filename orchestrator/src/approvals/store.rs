@@ -294,6 +294,36 @@ pub(super) async fn list(tx: &mut TenantTx, filter: &ApprovalFilter) -> Result<V
     Ok(approvals)
 }
 
+/// [`list`] of one tenant, by one statement.
+pub(super) async fn list_at_once(
+    statement: &mut TenantStatement,
+    tenant: TenantId,
+    filter: &ApprovalFilter,
+) -> Result<Vec<Approval>, sqlx::Error> {
+    let actor = statement.principal().id;
+    let readable: Vec<Uuid> = statement.principal().tenant_ids().into_iter().map(|tenant| tenant.0).collect();
+    // In the function's order.
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT id AS "id!", tenant_id AS "tenant_id!", title AS "title!", description AS "description!", status AS "status!: ApprovalStatus",
+                  requested_by AS "requested_by!", NULL::text AS requested_by_name, approved_by, NULL::text AS approved_by_name,
+                  priority AS "priority!: Priority", comment, metadata AS "metadata!", source_service, source_account, source_conversation,
+                  source_message, source_link, conversation_id, consultation_requested AS "consultation_requested!", expires_at,
+                  version AS "version!", created_at AS "created_at!", updated_at AS "updated_at!", decided_at
+           FROM approvals_page($1, $2, $3, $4, $5, $6, $7)"#,
+        actor.0,
+        &readable,
+        tenant.0,
+        filter.before.map_or(Uuid::max(), |id| id.0),
+        filter.status.map(ApprovalStatus::as_str),
+        filter.priority.map(Priority::as_str),
+        i64::from(filter.limit) + 1,
+    )
+    .fetch_all(statement.connection())
+    .await?;
+    Ok(rows.into_iter().map(Approval::from).collect())
+}
+
 async fn list_of(
     tx: &mut TenantTx,
     tenant: TenantId,
