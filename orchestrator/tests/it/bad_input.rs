@@ -4,6 +4,7 @@ use chancery::testing::{ACME, Answer, Client, TestApp};
 use connector_keycloak::fake::Signature;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{approval, conversation, message_created, path};
 
@@ -282,6 +283,28 @@ async fn a_query_or_a_path_that_makes_no_sense_is_refused() {
     assert_eq!(world.app.count(named).await, 5);
     after.iter_mut().filter(|(table, _)| table == "audit_logs").for_each(|(_, rows)| *rows -= 5);
     assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn a_body_that_is_said_to_be_too_large_is_refused_before_it_comes() {
+    let app = TestApp::start().await;
+    let address = app.addresses().chancery;
+    for path in
+        [format!("/api/v1/webhooks/chatwoot/{}", app.chatwoot_source()), "/api/v1/webhooks/any".to_owned()]
+    {
+        let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: 1048577\r\n\r\n"
+        );
+        connection.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        let read = connection.read_exact(&mut answer);
+        tokio::time::timeout(std::time::Duration::from_secs(5), read)
+            .await
+            .expect("it is answered at once")
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 413", "{path}");
+    }
 }
 
 #[tokio::test]

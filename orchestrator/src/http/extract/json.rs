@@ -1,11 +1,14 @@
 use axum::{
-    body::Bytes,
+    body::{Bytes, HttpBody as _},
     extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
 };
 use serde::de::DeserializeOwned;
 
-use crate::http::problem::{FieldError, Problem};
+use crate::http::{
+    middleware::MAX_BODY_BYTES,
+    problem::{FieldError, Problem},
+};
 
 /// A JSON body: 415 for another content type, 400 where it isn't JSON (lone surrogates too), 413 where it is too large,
 /// 422 with a pointer where it is JSON of the wrong shape.
@@ -34,11 +37,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
     }
 }
 
-/// Reads a body within the limit.
+/// Reads a body within the limit. One that is said to be larger isn't waited for.
 pub(crate) async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    let too_large =
+        || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than 1 MiB");
+    if usize::try_from(request.body().size_hint().lower()).map_or(true, |bytes| bytes > MAX_BODY_BYTES) {
+        return Err(too_large());
+    }
     Bytes::from_request(request, state).await.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than 1 MiB")
+            too_large()
         } else {
             Problem::new(StatusCode::BAD_REQUEST, "unreadable", "The body could not be read")
         }
