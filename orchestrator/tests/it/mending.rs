@@ -492,7 +492,16 @@ async fn who_operates_the_server_sees_and_mends_at_the_command_line() {
     assert!(text.contains(&second) && !text.contains(&first) && text.contains("There are more"), "{text}");
     let shown = run(&["show", &first]).await.unwrap();
     assert!(shown.contains("of another account") && shown.contains("\"access_token\": \"•••\""), "{shown}");
-    assert!(!shown.contains("a-live-credential"), "{shown}");
+    assert!(!shown.contains("a-live-credential") && !shown.contains("again "), "{shown}");
+    assert_eq!(app.deliver(&event).await.expect(200)["duplicate"], true);
+    for _ in 0..200 {
+        if app.count("SELECT count(*) FROM inbox_keys WHERE duplicates = 1").await == 1 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let shown = run(&["show", &first]).await.unwrap();
+    assert!(shown.contains("again     1 times, last 2"), "{shown}");
     assert_eq!(read(run(&["show", &first, "--json"]).await)["state"], "dead");
     let discarded = read(run(&["discard", &second, "--reason", "a test", "--json"]).await);
     assert_eq!((&discarded["state"], &discarded["discardReason"]), (&json!("discarded"), &json!("a test")));

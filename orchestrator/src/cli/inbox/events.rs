@@ -168,6 +168,15 @@ impl Operator {
             return Ok(json_text(&serde_json::to_value(&detail)?));
         }
         let mut text = format!("{}\n", line(&detail.event));
+        if detail.event.duplicates > 0 {
+            let last = detail.event.last_duplicate_at.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
+            let _ = writeln!(
+                text,
+                "again     {} times, last {}",
+                detail.event.duplicates,
+                last.unwrap_or_default()
+            );
+        }
         if let Some(error) = &detail.event.last_error {
             let _ = writeln!(text, "error     {error}");
         }
