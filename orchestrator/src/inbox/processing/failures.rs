@@ -135,7 +135,12 @@ pub(super) async fn record(
         From::Pending => hold(&mut tx, claim, mark.tenant, &[mark]).await?,
         From::Retries => hold(&mut tx, claim, mark.tenant, &[]).await?,
     }
-    store::fail(&mut tx, failed, &next).await?;
+    match from {
+        From::Pending => store::fail(&mut tx, failed, &next).await?,
+        // It may have succeeded all the same: a commit whose answer took too long.
+        From::Retries if !store::fail_again(&mut tx, failed, &next).await? => return Err(ApplyError::Lost),
+        From::Retries => {}
+    }
     let outcome = if next == Next::Dead { "dead" } else { "failed" };
     store::record_attempt(&mut tx, mark, begun_at, outcome, Some(&failed.message)).await?;
     if next == Next::Dead {

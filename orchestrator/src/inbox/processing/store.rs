@@ -154,7 +154,7 @@ pub(super) async fn due(
 }
 
 /// A failed event that is to be tried again.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Retry {
     pub mark: Mark,
     pub attempts: i32,
@@ -313,6 +313,27 @@ pub(super) async fn fail(tx: &mut TenantTx, failed: &Failed, next: &Next) -> Res
     .execute(tx.connection())
     .await?;
     Ok(())
+}
+
+/// Writes what is to become of an event that has failed once more. Whether it was still to be tried again.
+pub(super) async fn fail_again(tx: &mut TenantTx, failed: &Failed, next: &Next) -> Result<bool, sqlx::Error> {
+    let now = tx.now();
+    let mark = &failed.mark;
+    let done = sqlx::query!(
+        "UPDATE inbox_failures SET state = $3, attempts = $4, run_at = $5, cause = $6, last_error = $7, updated_at = $8
+         WHERE tenant_id = $1 AND event_id = $2 AND state = 'ready'",
+        mark.tenant.0,
+        mark.event.0,
+        next.state(),
+        failed.attempts,
+        next.run_at().unwrap_or(now),
+        failed.cause.as_str(),
+        failed.message,
+        now,
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// Discards an event that was to be tried again. Whether it was.

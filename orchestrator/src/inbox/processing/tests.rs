@@ -41,8 +41,12 @@ enum Step {
     Fail(usize),
     /// The same, and the first can't succeed.
     Poison(usize),
-    /// It tries again what has failed and is due.
+    /// It reads what has failed and is due.
+    Due(usize),
+    /// It tries that again, however long ago it has read it.
     Retry(usize),
+    /// The first of that fails once more.
+    FailAgain(usize),
     /// It gives its lanes back.
     Release(usize),
     /// All leases run out, and what has failed is due again.
@@ -58,7 +62,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => worker.clone().prop_map(Step::Apply),
         1 => worker.clone().prop_map(Step::Fail),
         1 => worker.clone().prop_map(Step::Poison),
-        1 => worker.clone().prop_map(Step::Retry),
+        2 => worker.clone().prop_map(Step::Due),
+        2 => worker.clone().prop_map(Step::Retry),
+        1 => worker.clone().prop_map(Step::FailAgain),
         1 => worker.prop_map(Step::Release),
         1 => Just(Step::Expire),
     ]
@@ -69,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Worker {
     claim: Option<Claim>,
     marks: Vec<Mark>,
+    due: Vec<store::Retry>,
 }
 
 struct World {
@@ -145,22 +152,32 @@ impl World {
         }
     }
 
-    async fn retry(&mut self, worker: usize) {
-        let Some(claim) = self.workers[worker].claim.clone() else { return };
-        // What it has read may no longer be what is next.
+    async fn due(&mut self, worker: usize) {
+        let Some(claim) = &self.workers[worker].claim else { return };
+        let mut connection = self.app.state().database.system().await.unwrap();
+        let due = store::due(&mut connection, claim, self.app.now(), 10).await.unwrap();
+        // What it has read may no longer be what is next: it tries again first, and then reads on.
         self.workers[worker].marks.clear();
-        let now = self.app.now();
-        let due = {
-            let mut connection = self.app.state().database.system().await.unwrap();
-            store::due(&mut connection, &claim, now, 10).await.unwrap()
-        };
-        for retry in due {
+        self.workers[worker].due = due;
+    }
+
+    async fn retry(&mut self, worker: usize) {
+        for retry in std::mem::take(&mut self.workers[worker].due) {
+            let Some(claim) = self.workers[worker].claim.clone() else { return };
             let planned = self.planned(std::slice::from_ref(&retry.mark)).await;
-            let tenant = retry.mark.tenant;
+            let (tenant, now) = (retry.mark.tenant, self.app.now());
             let applied =
                 apply(self.app.state(), &claim, tenant, &[&planned[0]], &[], From::Retries, now).await;
             self.after(worker, applied);
         }
+    }
+
+    async fn fail_again(&mut self, worker: usize) {
+        let Some(claim) = self.workers[worker].claim.clone() else { return };
+        let Some(retry) = std::mem::take(&mut self.workers[worker].due).into_iter().next() else { return };
+        let failed = Failed::late(retry.mark, retry.attempts, std::time::Duration::from_secs(20));
+        let done = failures::record(self.app.state(), &claim, &failed, From::Retries, self.app.now()).await;
+        self.after(worker, done);
     }
 
     async fn take(&mut self, step: Step) {
@@ -172,7 +189,7 @@ impl World {
                 let mut connection = state.database.system().await.unwrap();
                 let claim = store::claim(&mut connection, u16::MAX, now, now + LEASE).await.unwrap();
                 if !claim.lanes.is_empty() {
-                    self.workers[worker] = Worker { claim: Some(claim), marks: Vec::new() };
+                    self.workers[worker] = Worker { claim: Some(claim), ..Worker::default() };
                 }
             }
             Step::Claim(_) => {}
@@ -182,6 +199,7 @@ impl World {
                     let mut marks = store::next_marks(&mut connection, claim, 6).await.unwrap();
                     marks.sort_by_key(|mark| mark.seq);
                     self.workers[worker].marks = marks;
+                    self.workers[worker].due.clear();
                 }
             }
             Step::Apply(worker) => {
@@ -194,7 +212,9 @@ impl World {
             Step::Poison(worker) => {
                 self.fail(worker, |mark| Failed::poisoned(mark, 0, &Poison::OtherAccount)).await;
             }
+            Step::Due(worker) => self.due(worker).await,
             Step::Retry(worker) => self.retry(worker).await,
+            Step::FailAgain(worker) => self.fail_again(worker).await,
             Step::Release(worker) => {
                 if let Some(claim) = std::mem::take(&mut self.workers[worker]).claim {
                     let mut connection = state.database.system().await.unwrap();
@@ -264,7 +284,7 @@ fn whatever_workers_do_in_whatever_order_each_event_has_one_effect_in_its_subjec
                 world.check(false).await?;
             }
             // Everybody dies, and one comes who works it all off.
-            world.app.clock().advance(TimeDelta::seconds(700));
+            world.app.clock().advance(TimeDelta::seconds(800));
             world.app.state().processor().run_due().await.unwrap();
             world.check(true).await
         })
@@ -272,6 +292,27 @@ fn whatever_workers_do_in_whatever_order_each_event_has_one_effect_in_its_subjec
     let world = world.into_inner();
     runtime.block_on(async { drop(world) });
     result.unwrap();
+}
+
+#[tokio::test]
+async fn a_retry_that_has_succeeded_after_all_is_not_recorded_as_failed() {
+    let app = TestApp::start().await;
+    app.leave_jobs();
+    let mut world = World { app, workers: vec![Worker::default(); WORKERS], messages: 0 };
+    world.store(1).await;
+    for step in [Step::Claim(0), Step::Read(0), Step::Fail(0), Step::Expire] {
+        world.take(step).await;
+    }
+    let (claim, now) = (world.workers[0].claim.clone().unwrap(), world.app.now());
+    world.due(0).await;
+    let due = world.workers[0].due.clone();
+    let [store::Retry { mark, attempts, .. }] = due.as_slice() else { panic!("one is due: {due:?}") };
+    world.retry(0).await;
+    // The commit took so long that its worker no longer waited for the answer.
+    let late = Failed::late(mark.clone(), *attempts, std::time::Duration::from_secs(20));
+    let recorded = failures::record(world.app.state(), &claim, &late, From::Retries, now).await;
+    assert!(matches!(recorded, Err(ApplyError::Lost)), "{recorded:?}");
+    world.check(true).await.unwrap();
 }
 
 #[tokio::test]
