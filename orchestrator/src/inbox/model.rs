@@ -4,6 +4,7 @@ use crate::{
 };
 use axum::http::{HeaderMap, HeaderName};
 use chrono::{DateTime, Utc};
+use connector_core::TraceContext;
 use sha2::{Digest as _, Sha256};
 
 /// What a received request is sealed for.
@@ -118,6 +119,17 @@ impl RawRequest {
             .collect();
         plain.drain(..end);
         Ok(Self { headers, body: plain })
+    }
+
+    /// Where in which trace it was sent, where it says so by the rules.
+    pub fn trace(&self) -> Option<TraceContext> {
+        let mut told = HeaderMap::new();
+        for (name, value) in &self.headers {
+            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse()) {
+                told.append(name, value);
+            }
+        }
+        TraceContext::from_headers(&told)
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::harness::{chatwoot_conversation, path};
+use crate::harness::{chatwoot_conversation, message_created, path, private_note};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -55,6 +55,46 @@ async fn what_a_request_leads_to_belongs_to_its_trace() {
     let enqueued = TraceContext::parse(&enqueued, None).unwrap();
     assert_eq!(enqueued.trace_id(), TRACE);
     assert!(!["00f067aa0ba902b7", note.span_id().as_str()].contains(&enqueued.span_id().as_str()));
+}
+
+#[tokio::test]
+async fn what_a_webhook_leads_to_belongs_to_the_trace_in_which_it_was_sent() {
+    let app = TestApp::start().await;
+    let (number, _) = chatwoot_conversation(&app).await;
+    let note = private_note(&app, number, 500, "/escalate Refund", "acme-agent@acme.example").to_string();
+    let signature = connector_chatwoot::webhook::sign(&app.chatwoot_secret(), app.now(), note.as_bytes());
+    let nobody = app.nobody();
+    let request = nobody
+        .request(Method::POST, &format!("/webhooks/chatwoot/{}", app.chatwoot_source()))
+        .header("content-type", "application/json")
+        .header("x-chatwoot-timestamp", app.now().timestamp().to_string())
+        .header("x-chatwoot-signature", signature)
+        .header("traceparent", PARENT)
+        .header("tracestate", "congo=t61rcWkgMzE");
+    // In the same batch, and of another trace.
+    app.deliver(&message_created(&app, number, 501, "Hello")).await.expect(200);
+    nobody.send(request.body(note)).await.expect(200);
+    app.doubles().chatwoot.received().take();
+    app.run_jobs().await;
+    let jobs: Vec<(String, String, Option<String>)> =
+        sqlx::query_as("SELECT kind, traceparent, tracestate FROM jobs WHERE kind = 'conversations.escalate_note' OR kind LIKE 'approvals.%' ORDER BY id")
+            .fetch_all(app.superuser())
+            .await
+            .unwrap();
+    assert!(jobs.len() > 1 && jobs.iter().any(|job| job.0 == "conversations.escalate_note"), "{jobs:?}");
+    for (kind, parent, state) in jobs {
+        let parent = TraceContext::parse(&parent, None).unwrap();
+        assert_eq!(
+            (parent.trace_id().as_str(), state.as_deref()),
+            (TRACE, Some("congo=t61rcWkgMzE")),
+            "{kind}"
+        );
+        assert_ne!(parent.span_id(), "00f067aa0ba902b7", "its parent is our work, not the sender's");
+    }
+    let received = app.doubles().chatwoot.received().take();
+    let posted = received.iter().filter(|request| request.method == Method::POST);
+    let traces: Vec<_> = posted.map(|request| request.traceparent.clone().unwrap_or_default()).collect();
+    assert!(!traces.is_empty() && traces.iter().all(|parent| parent.contains(TRACE)), "{traces:?}");
 }
 
 #[tokio::test]

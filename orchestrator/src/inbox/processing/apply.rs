@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
@@ -130,7 +132,13 @@ async fn effects(
         }
         if let Some(note) = &one.plan.note {
             let key = format!("{}:{}", one.event.source, note.message_id);
-            jobs::enqueue(tx, ESCALATE_NOTE, &key, note, None).await?;
+            let ids = Arc::clone(tx.ids());
+            let enqueued = jobs::enqueue(tx, ESCALATE_NOTE, &key, note, None);
+            // A batch holds events of many traces: what follows from one goes on in its own.
+            match &one.plan.trace {
+                Some(sent) => sent.child(&*ids).scope(Arc::clone(&ids), enqueued).await?,
+                None => enqueued.await?,
+            }
             effects.insert("jobs".to_owned(), json!([format!("{ESCALATE_NOTE} {key}")]));
         }
         let mut effects = Some(Value::Object(effects));

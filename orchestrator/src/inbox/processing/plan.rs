@@ -1,4 +1,5 @@
 use chrono::{DateTime, Utc};
+use connector_core::TraceContext;
 use shell_ui::Ui;
 
 use super::{chatwoot, matrix};
@@ -38,6 +39,8 @@ pub(super) struct Plan {
     pub parts: Vec<Part>,
     pub observation: Option<Observation>,
     pub note: Option<EscalateNote>,
+    /// Where in which trace it was sent, where the sender says so and something follows from it.
+    pub trace: Option<TraceContext>,
 }
 
 /// Works out what an event means. No database, and no other server.
@@ -53,10 +56,14 @@ fn read(event: &Event, key: &MasterKey, ui: &Ui, now: DateTime<Utc>) -> Result<P
         subject: event.subject.clone(),
         occurred_at: event.occurred_at.unwrap_or(event.received_at),
     };
-    let mut plan = Plan { parts: vec![own], observation: None, note: None };
+    let mut plan = Plan { parts: vec![own], observation: None, note: None, trace: None };
     match event.service.as_str() {
         chatwoot::SERVICE => {
-            chatwoot::read(event, &RawRequest::open(key, &event.sealed_request)?.body, ui, now, &mut plan)?;
+            let request = RawRequest::open(key, &event.sealed_request)?;
+            chatwoot::read(event, &request.body, ui, now, &mut plan)?;
+            if plan.note.is_some() {
+                plan.trace = request.trace();
+            }
         }
         matrix::SERVICE if event.kind == matrix::TRANSACTION => {
             matrix::read(&RawRequest::open(key, &event.sealed_request)?.body, event, &mut plan)?;
