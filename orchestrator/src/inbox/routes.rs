@@ -51,6 +51,14 @@ fn refused() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "webhooks.refused", "The source or its signature is not known")
 }
 
+/// Counts a request that wasn't taken.
+fn reject(service: &'static str, reason: &'static str) {
+    metrics::counter!("chancery_inbox_rejected_total", "service" => service, "reason" => reason).increment(1);
+}
+
+/// What requests that name no source are counted under.
+const NO_SOURCE: &str = "none";
+
 /// A source that a request names, and whether the request was charged to its address for the look.
 struct Named {
     source: Option<Source>,
@@ -357,14 +365,24 @@ async fn accept(
     let unproven = || if charged { refused() } else { charge.for_failure(state, refused()) };
     let sent = Sent::of(&request);
     // Read in any case: an unknown source says the same as a known one with a wrong signature, whatever was sent.
-    let body = read_body(state, request).await?;
-    let Some(source) = named.source else { return Err(unproven()) };
+    let label = named.source.as_ref().map_or(NO_SOURCE, Source::label);
+    let body = read_body(state, request).await.inspect_err(|problem| {
+        let is_too_large = problem.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        reject(label, if is_too_large { "too_large" } else { "body" });
+    })?;
+    let Some(source) = named.source else {
+        reject(label, "unknown_source");
+        return Err(unproven());
+    };
     let verified = match verify(state, &source, &sent, &body).await {
         Ok(verified) => verified,
-        Err(NotVerified::Problem(problem)) => return Err(problem),
+        Err(NotVerified::Problem(problem)) => {
+            reject(label, "unavailable");
+            return Err(problem);
+        }
         Err(NotVerified::Refused(reason)) => {
             let kind = if matches!(reason, Refused::Unproven(_)) { "signature" } else { "unreadable" };
-            metrics::counter!("chancery_inbox_rejected_total", "service" => source.service.clone(), "reason" => kind).increment(1);
+            reject(label, kind);
             tracing::info!(source = %source.id, %reason, "a webhook was not taken");
             return Err(match reason {
                 Refused::Unproven(_) => unproven(),
@@ -416,7 +434,7 @@ async fn store_event(
     body: &Bytes,
 ) -> ProblemResult<Received> {
     // Only what is proven to come from the source takes from its quota: nobody else can use it up.
-    charge.to(sources::quota(state, source))?;
+    charge.to(sources::quota(state, source)).inspect_err(|_| reject(source.label(), "limit"))?;
     let received_at = state.clock.now();
     let sealed_request = RawRequest::seal(&state.master_key, &*state.ids, headers, body)
         .map_err(|error| Problem::internal(&error))?;
@@ -432,7 +450,8 @@ async fn store_event(
     };
     let stored = state.intake.accept(event).await.map_err(|error| not_stored(source, error))?;
     let outcome = if stored.duplicate { "duplicate" } else { "accepted" };
-    metrics::counter!("chancery_inbox_received_total", "service" => source.service.clone(), "outcome" => outcome).increment(1);
+    metrics::counter!("chancery_inbox_received_total", "service" => source.label(), "outcome" => outcome)
+        .increment(1);
     Ok(Received { id: stored.id, duplicate: stored.duplicate })
 }
 
@@ -443,7 +462,7 @@ fn not_stored(source: &Source, error: NotStored) -> Problem {
         NotStored::Unavailable => "unavailable",
         NotStored::Refused => "refused",
     };
-    metrics::counter!("chancery_inbox_rejected_total", "service" => source.service.clone(), "reason" => reason).increment(1);
+    reject(source.label(), reason);
     match error {
         NotStored::Full(_) => Problem::unavailable(&error)
             .named("webhooks.busy", "Too much is waiting to be stored, please try again"),
@@ -471,9 +490,15 @@ async fn matrix_source(
             in_matrix_words,
         )
     };
-    let source = named.source.ok_or_else(forbidden)?;
+    let Some(source) = named.source else {
+        reject(NO_SOURCE, "unknown_source");
+        return Err(forbidden());
+    };
     let secrets = source.secrets(Purpose::Signature, state.clock.now());
-    appservice::verify(headers, &secrets).map_err(|_| forbidden())?;
+    appservice::verify(headers, &secrets).map_err(|_| {
+        reject(source.label(), "signature");
+        forbidden()
+    })?;
     Ok(source)
 }
 
@@ -510,6 +535,7 @@ async fn matrix_transaction(
         Err(problem) => return problem.into_response(),
     };
     if appservice::Transaction::parse(&body).is_err() {
+        reject(source.label(), "unreadable");
         let (status, body) = appservice::ErrorBody::bad_json();
         return (status, Json(body)).into_response();
     }

@@ -382,6 +382,14 @@ pub struct Source {
 }
 
 impl Source {
+    /// What its service is called in metrics: its own name where it is a tool that we know, and `other` where it isn't. What owners
+    /// can make up would be a series of its own for each.
+    pub fn label(&self) -> &'static str {
+        const KNOWN: [&str; 4] = ["chatwoot", "jitsi", "keycloak", "matrix"];
+        let mut known = KNOWN.into_iter().chain(presets::all().map(|(name, _)| name));
+        known.find(|known| *known == self.service).unwrap_or("other")
+    }
+
     /// The secrets of this purpose that count now.
     pub fn secrets(&self, purpose: Purpose, now: DateTime<Utc>) -> Vec<SecretString> {
         self.secrets
@@ -468,6 +476,26 @@ mod tests {
         };
         assert_eq!(values(Purpose::Signature), ["now", "ending"]);
         assert_eq!(values(Purpose::Challenge), ["token"]);
+    }
+
+    #[test]
+    fn metrics_know_the_tools_and_no_name_that_an_owner_has_made_up() {
+        let label = |service: &str| {
+            let source = Source {
+                id: SourceId(Uuid::nil()),
+                tenant: TenantId::SUITE,
+                service: service.into(),
+                account: String::new(),
+                scheme: SourceScheme::named("bearer").unwrap(),
+                secrets: Vec::new(),
+                limit: None,
+            };
+            source.label()
+        };
+        for service in ["chatwoot", "matrix", "jitsi", "keycloak", "github", "stripe"] {
+            assert_eq!(label(service), service);
+        }
+        assert_eq!((label("our-shop-17"), label("other")), ("other", "other"));
     }
 
     #[test]

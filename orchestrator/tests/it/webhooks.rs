@@ -332,6 +332,59 @@ async fn an_unknown_source_and_a_wrong_secret_get_the_same_answer_whatever_the_s
     assert_eq!(id(&sources[1]).len(), 36);
 }
 
+#[tokio::test]
+async fn what_is_taken_and_what_is_not_is_counted_by_reason_under_names_that_we_know() {
+    let app = TestApp::start().await;
+    let owner = owner(&app);
+    let bearer = json!({ "type": "bearer" });
+    let (github, own) = (
+        source(&owner, "github", bearer.clone(), None).await,
+        source(&owner, "our-shop-17", bearer, None).await,
+    );
+    let limit = json!({ "limit": { "requests": 3, "seconds": 86_400 } });
+    owner.patch(&path("/sources", &own), &limit).await.expect(200);
+    let unknown = json!({ "path": "/api/v1/webhooks/any/0b000000-0000-4000-8000-0000000000ff" });
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let counting = metrics::set_default_local_recorder(&recorder);
+    let post = async |source: &Value, body: String| {
+        let secret = source["secret"].as_str().unwrap_or("wrong");
+        let request = to(&app, Method::POST, source, "").header("content-type", "application/json");
+        send(&app, request.bearer_auth(secret).body(body)).await.status
+    };
+    assert_eq!(post(&github, "{\"n\":1}".to_owned()).await, 200);
+    for expected in [200, 200, 200, 429] {
+        assert_eq!(post(&own, "{\"n\":1}".to_owned()).await, expected);
+    }
+    assert_eq!(post(&unknown, "{}".to_owned()).await, 401);
+    let mut forged = github.clone();
+    forged["secret"] = json!("wrong");
+    assert_eq!(post(&forged, "{}".to_owned()).await, 401);
+    let too_large = format!("\"{}\"", "x".repeat(1024 * 1024));
+    assert_eq!(post(&github, too_large).await, 413);
+    app.run_jobs().await;
+    drop(counting);
+    let counted = handle.render();
+    for line in [
+        "chancery_inbox_received_total{service=\"github\",outcome=\"accepted\"} 1",
+        "chancery_inbox_received_total{service=\"other\",outcome=\"accepted\"} 1",
+        "chancery_inbox_received_total{service=\"other\",outcome=\"duplicate\"} 2",
+        "chancery_inbox_rejected_total{service=\"other\",reason=\"limit\"} 1",
+        "chancery_inbox_rejected_total{service=\"none\",reason=\"unknown_source\"} 1",
+        "chancery_inbox_rejected_total{service=\"github\",reason=\"signature\"} 1",
+        "chancery_inbox_rejected_total{service=\"github\",reason=\"too_large\"} 1",
+        "chancery_inbox_processed_total{outcome=\"done\"} 2",
+    ] {
+        assert!(counted.contains(line), "{line} is not in {counted}");
+    }
+    for name in
+        ["chancery_inbox_accept_seconds", "chancery_inbox_process_seconds", "chancery_inbox_effect_seconds"]
+    {
+        assert!(counted.contains(name), "{name} is not in {counted}");
+    }
+    assert!(!counted.contains("our-shop"), "owners' own names are no labels: {counted}");
+}
+
 /// What a script prints, run by the Python that has the official libraries.
 fn python(script: &str, arguments: &[&str]) -> Vec<String> {
     let python = std::env::var("CHANCERY_TEST_PYTHON").expect("cargo xtask test says where it is");
