@@ -40,7 +40,7 @@ pub struct AuditEntry {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AuditQuery {
-    /// The tenant, by UUID or path; all of one's tenants where left out.
+    /// The tenant, by UUID or path, `/suite` for the suite; all of one's own where left out.
     pub tenant_id: Option<String>,
     /// Only this action.
     #[param(max_length = 100)]

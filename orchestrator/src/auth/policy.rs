@@ -179,7 +179,7 @@ catalogue! {
     /// Write notes of a consultation in which one takes part.
     ConsultationNotesWrite = row("consultation.notes.write", EVERYBODY).people_only();
     /// Read the audit trail.
-    AuditRead = row("audit.read", DECIDERS_AND_AUDITORS);
+    AuditRead = row("audit.read", DECIDERS_AND_AUDITORS).and_platform();
     /// Write an entry from outside (machines only).
     AuditAppend = row("audit.append", WORKERS).machines_only();
     /// See the sources of webhooks, their rates and failures.
@@ -367,7 +367,7 @@ mod tests {
         (Permission::ConsultationJoin, "mvaMAou", "p"),
         (Permission::ConsultationGuestInvite, "MAo", "p"),
         (Permission::ConsultationNotesWrite, "mvaMAou", "p"),
-        (Permission::AuditRead, "Aou", "ps"),
+        (Permission::AuditRead, "AouP", "ps"),
         (Permission::AuditAppend, "aMAo", "s"),
         (Permission::WebhookSourceRead, "oP", "ps"),
         (Permission::WebhookSourceManage, "oP", "ps"),

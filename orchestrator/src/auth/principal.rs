@@ -134,6 +134,17 @@ impl Principal {
             .collect()
     }
 
+    /// Whether it may hear of a tenant's events at all: it is in the tenant, or it is the suite and runs it. Which of them it hears,
+    /// each event's permission says.
+    pub fn may_listen(&self, tenant: TenantId) -> bool {
+        match tenant {
+            TenantId::SUITE => self.platform_admin,
+            tenant => self
+                .grant(tenant)
+                .is_some_and(|grant| grant.roles.iter().any(|role| role.grants(Permission::TenantRead))),
+        }
+    }
+
     /// Whether a request that names this means the suite, and the principal runs it.
     pub fn names_suite(&self, named: &str) -> bool {
         self.platform_admin && (named == SUITE_PATH || named.parse() == Ok(TenantId::SUITE))

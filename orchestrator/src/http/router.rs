@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     app::AppState,
-    auth::{Caller, Permission, PrincipalError, PrincipalSource as _},
+    auth::{Caller, PrincipalError, PrincipalSource as _},
     config::origin,
     http::{ProblemResult, extract::ApiQuery},
     pages,
@@ -176,7 +176,7 @@ async fn ready(State(state): State<AppState>) -> Response {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct EventsQuery {
-    /// The tenant, by UUID or path.
+    /// The tenant, by UUID or path, `/suite` for the suite.
     tenant_id: String,
     /// Where to resume, for clients that can't send `Last-Event-ID` the first time.
     last_event_id: Option<String>,
@@ -199,7 +199,9 @@ async fn events(
     ApiQuery(query): ApiQuery<EventsQuery>,
 ) -> ProblemResult<Response> {
     let tenant = caller.named_tenant(&query.tenant_id)?;
-    caller.require(crate::auth::can(&caller, Permission::TenantRead, &crate::auth::Resource::of(tenant)))?;
+    if !caller.may_listen(tenant) {
+        return Err(Problem::forbidden());
+    }
     let permit = state.streams.admit(caller.id, None)?;
     let (user, app) = (caller.id, state.clone());
     let request = StreamRequest {

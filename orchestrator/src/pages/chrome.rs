@@ -109,9 +109,8 @@ impl Place {
             counts.dead = inbox::dead_count(tx, self.tenant.id).await?;
         }
         let mut chrome = frame(state, &self.visitor, &self.tenant, module, counts);
-        // The suite has no members who could listen.
-        chrome.live = (!is_suite)
-            .then(|| Live { events_url: self.href("events"), last_event_id: u64::try_from(position).ok() });
+        chrome.live =
+            Some(Live { events_url: self.href("events"), last_event_id: u64::try_from(position).ok() });
         chrome.flash = flash.and_then(|code| Flash::from_code(&state.ui, code));
         Ok(chrome)
     }

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use super::{PageResult, chrome::Place};
 use crate::{
     app::AppState,
-    auth::{Permission, Visitor},
-    http::extract::ApiQuery,
+    auth::Visitor,
+    http::{Problem, extract::ApiQuery},
     realtime::{self, StreamRequest},
 };
 
@@ -31,7 +31,9 @@ pub(super) async fn stream(
         Err(refusal) if refusal.status() == StatusCode::SEE_OTHER => return Ok(ended()),
         Err(refusal) => return Ok(refusal),
     };
-    place.require(Permission::TenantRead)?;
+    if !place.visitor.may_listen(place.tenant.id) {
+        return Err(Problem::forbidden());
+    }
     let (key, again) = (place.visitor.key, state.clone());
     let watch = state.sessions.watch(key);
     // It may have ended between the look at it and the watch.

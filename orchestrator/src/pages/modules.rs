@@ -282,7 +282,7 @@ mod tests {
         };
         assert!(seen(&principal).is_empty());
         principal.platform_admin = true;
-        assert_eq!(seen(&principal), ["inbox"]);
+        assert_eq!(seen(&principal), ["audit", "inbox"]);
     }
 
     #[test]

@@ -13,11 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Event, Hub};
-use crate::{
-    auth::{Permission, Principal},
-    http::Lasting,
-    ids::TenantId,
-};
+use crate::{auth::Principal, http::Lasting, ids::TenantId};
 
 /// A comment is sent so often, so that proxies keep the connection and a dead client is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -164,7 +160,7 @@ impl Listener {
             let nudged = self.nudges.next().now_or_never().flatten().is_some();
             if nudged || self.recheck_at <= now {
                 match (self.recheck)().await {
-                    Access::Still(principal) if principal.grant(self.tenant).is_some() => {
+                    Access::Still(principal) if principal.may_listen(self.tenant) => {
                         self.principal = principal;
                         self.last_known = Instant::now();
                     }
@@ -229,8 +225,9 @@ impl Listener {
 }
 
 fn may_see(principal: &Principal, event: &Event) -> bool {
-    let roles = principal.grant(event.tenant).map(|grant| &grant.roles);
-    event.permission.is_some_and(|permission: Permission| {
-        roles.is_some_and(|roles| roles.iter().any(|role| role.grants(permission)))
-    })
+    let Some(permission) = event.permission else { return false };
+    if event.tenant == TenantId::SUITE {
+        return principal.platform_admin && permission.is_of_platform();
+    }
+    principal.grant(event.tenant).is_some_and(|grant| grant.roles.iter().any(|role| role.grants(permission)))
 }

@@ -331,6 +331,11 @@ async fn each_sees_and_mends_what_is_theirs_and_who_runs_the_suite_what_is_the_s
     assert!(text(&admin.get(&format!("{suite}/inbox/events/{of_suite}")).await).contains("hello"));
     assert_eq!(admin.get(&format!("{suite}/inbox/events/{event}")).await.status, 404);
     assert_eq!(admin.get(&format!("{suite}/approvals")).await.status, 403);
+    let trail = text(&admin.get(&format!("{suite}/audit")).await);
+    assert!(trail.contains("replayed the webhook") && trail.contains(&of_suite), "{trail}");
+    assert!(!trail.contains("discarded"), "{trail}");
+    // The suite's pages are as live as a tenant's.
+    assert!(page.contains(&format!("data-events=\"{suite}/events\"")), "{page}");
     let ceo = signed_in(&app, "acme-ceo").await;
     assert_eq!(ceo.get(&format!("{suite}/inbox")).await.status, 404);
     assert_eq!(ceo.get(&format!("/app/t/{}/inbox", app.tenant(ACME))).await.status, 403);

@@ -315,11 +315,21 @@ async fn what_belongs_to_the_suite_is_for_who_runs_it() {
         1
     );
 
+    // What was done to it is in the suite's own trail.
+    for list in ["/audit?tenantId=/suite".to_owned(), format!("/audit/resource/webhook_source/{}", id(&made))]
+    {
+        let found = items(&admin, &list).await;
+        let actions: Vec<_> = found.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+        assert_eq!(actions, ["webhook_source.updated", "webhook_source.registered"], "{list}");
+    }
+
     // Nobody else is there: not an owner, not by naming it.
     for client in [&owner, &outsider] {
         assert_eq!(client.get(&at).await.problem(404), "not_found");
         assert_eq!(client.patch(&at, &json!({ "name": "Mine" })).await.problem(404), "not_found");
         assert_eq!(client.get("/sources?tenantId=/suite").await.problem(404), "not_found");
+        assert_eq!(client.get("/audit?tenantId=/suite").await.problem(404), "not_found");
+        assert_eq!(client.get("/events?tenantId=/suite").await.problem(404), "not_found");
         assert_eq!(client.post("/sources", &github("/suite")).await.problem(404), "not_found");
     }
     assert_eq!(items(&owner, "/sources").await.len(), 3);
@@ -328,7 +338,6 @@ async fn what_belongs_to_the_suite_is_for_who_runs_it() {
     assert_eq!(admin.get(&format!("/sources?tenantId={ACME}")).await.problem(404), "not_found");
     // The suite has nothing else.
     assert_eq!(admin.get("/approvals?tenantId=/suite").await.problem(403), "forbidden");
-    assert_eq!(admin.get("/events?tenantId=/suite").await.problem(403), "forbidden");
     let approval = json!({ "tenantId": "/suite", "title": "A" });
     assert_eq!(admin.post("/approvals", &approval).await.problem(403), "forbidden");
     assert_eq!(
