@@ -70,6 +70,12 @@ impl Chrome {
         LIVE_EVENTS
     }
 
+    /// Event types that refresh pages without a word.
+    #[expect(clippy::unused_self, reason = "templates call methods of what they have")]
+    pub(crate) fn quiet_events(&self) -> &'static [&'static str] {
+        QUIET_EVENTS
+    }
+
     /// The letters that stand for the person where a picture would: at most two.
     pub fn initials(&self) -> String {
         initials(&self.user_name)
@@ -80,7 +86,6 @@ impl Chrome {
 const MENU: usize = 20;
 
 /// Event types that are told in words, with their dot as a dash: the script looks for `data-on-…`, where a dot would need escaping.
-/// `conversation-updated` comes with every message and refreshes pages without a word.
 const LIVE_EVENTS: &[&str] = &[
     "approval-created",
     "approval-decided",
@@ -92,6 +97,18 @@ const LIVE_EVENTS: &[&str] = &[
     "consultation-cancelled",
     "webhook-dead",
     "endpoint-disabled",
+];
+
+/// Event types that only refresh pages: they come often, or whoever sees them has just made them.
+const QUIET_EVENTS: &[&str] = &[
+    "conversation-updated",
+    "webhook-received",
+    "source-created",
+    "source-updated",
+    "source-deleted",
+    "endpoint-created",
+    "endpoint-updated",
+    "endpoint-deleted",
 ];
 
 /// The first letters of the first and the last word of a name.

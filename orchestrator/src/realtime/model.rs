@@ -30,6 +30,12 @@ pub enum EventType {
     WebhookReceived,
     /// A webhook could not be processed and is given up until somebody replays it.
     WebhookDead,
+    /// A source of webhooks was added.
+    SourceCreated,
+    /// One was changed, or its secrets were.
+    SourceUpdated,
+    /// One was removed.
+    SourceDeleted,
     /// An endpoint for outgoing webhooks was made.
     EndpointCreated,
     /// One was changed, by hand.
@@ -42,7 +48,7 @@ pub enum EventType {
 
 impl EventType {
     /// All types, those of a kind together.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::ApprovalCreated,
         Self::ApprovalDecided,
         Self::ApprovalCancelled,
@@ -55,6 +61,9 @@ impl EventType {
         Self::SettingsUpdated,
         Self::WebhookReceived,
         Self::WebhookDead,
+        Self::SourceCreated,
+        Self::SourceUpdated,
+        Self::SourceDeleted,
         Self::EndpointCreated,
         Self::EndpointUpdated,
         Self::EndpointDisabled,
@@ -76,6 +85,9 @@ impl EventType {
             Self::SettingsUpdated => "settings.updated",
             Self::WebhookReceived => "webhook.received",
             Self::WebhookDead => "webhook.dead",
+            Self::SourceCreated => "source.created",
+            Self::SourceUpdated => "source.updated",
+            Self::SourceDeleted => "source.deleted",
             Self::EndpointCreated => "endpoint.created",
             Self::EndpointUpdated => "endpoint.updated",
             Self::EndpointDisabled => "endpoint.disabled",

@@ -25,6 +25,7 @@ use crate::{
         page::{Page, TimedPosition},
     },
     ids::{IdGenerator, SourceId, TenantId},
+    realtime::{self, EventType},
 };
 
 /// What secrets are sealed for.
@@ -191,6 +192,11 @@ async fn record(
     audit::record(tx, change).await.map(drop)
 }
 
+/// Tells who looks at the sources. It comes last in a transaction.
+async fn tell(tx: &mut TenantTx, event: EventType, id: SourceId) -> Result<(), sqlx::Error> {
+    realtime::append(tx, event, Permission::WebhookSourceRead, id.0).await
+}
+
 async fn add_secret(
     tx: &mut TenantTx,
     key: &MasterKey,
@@ -266,6 +272,7 @@ pub async fn add(
         add_secret(tx, key, &mut source, Purpose::Challenge, token).await?;
     }
     record(tx, "webhook_source.registered", id, None, Some(recorded(&source))).await?;
+    tell(tx, EventType::SourceCreated, id).await?;
     Ok(Added { source, secret: made, challenge_token })
 }
 
@@ -353,6 +360,7 @@ pub async fn change(
     let (old, new) = (recorded(&before), recorded(&after));
     record(tx, "webhook_source.updated", id, Some(difference(&old, &new)), Some(difference(&new, &old)))
         .await?;
+    tell(tx, EventType::SourceUpdated, id).await?;
     Ok(after)
 }
 
@@ -408,6 +416,7 @@ pub async fn rotate(
         "secret": secret.id, "purpose": secret.purpose, "madeHere": made.is_some(), "graceSeconds": grace,
     });
     record(tx, "webhook_source.secret_rotated", id, None, Some(new_values)).await?;
+    tell(tx, EventType::SourceUpdated, id).await?;
     Ok(Rotated { source: after, secret, value: made })
 }
 
@@ -432,6 +441,7 @@ pub async fn revoke(
     save(tx, &mut source).await?;
     let old_values = json!({ "secret": revoked.id, "purpose": revoked.purpose });
     record(tx, "webhook_source.secret_revoked", id, Some(old_values), None).await?;
+    tell(tx, EventType::SourceUpdated, id).await?;
     Ok(source)
 }
 
@@ -449,6 +459,7 @@ pub async fn remove(
         return Err(SourceError::NotFound);
     }
     record(tx, "webhook_source.removed", id, Some(recorded(&source)), None).await?;
+    tell(tx, EventType::SourceDeleted, id).await?;
     Ok(source)
 }
 

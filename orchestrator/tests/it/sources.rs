@@ -349,6 +349,39 @@ async fn what_belongs_to_the_suite_is_for_who_runs_it() {
 }
 
 #[tokio::test]
+async fn who_may_see_a_source_is_told_of_what_becomes_of_it() {
+    let app = TestApp::start().await;
+    let (owner, ceo, admin) = (owner(&app), app.ceo(), app.suite_admin());
+    let mut of_owner = owner.events(ACME, None).await;
+    let mut of_ceo = ceo.events(ACME, None).await;
+    let mut of_suite = admin.events("/suite", None).await;
+    for stream in [&mut of_owner, &mut of_ceo, &mut of_suite] {
+        assert_eq!(stream.next().await.unwrap().name, "hello");
+    }
+    for (client, tenant, stream) in [(&owner, ACME, &mut of_owner), (&admin, "/suite", &mut of_suite)] {
+        let made = client.post("/sources", &github(tenant)).await.expect(201);
+        let at = path("/sources", &made);
+        client.patch(&at, &json!({ "state": "paused" })).await.expect(200);
+        // What changes nothing is no news.
+        client.patch(&at, &json!({ "state": "paused" })).await.expect(200);
+        let rotated = client.post(&format!("{at}/secrets"), &json!({})).await.expect(201);
+        delete(client, &format!("{at}/secrets/{}", id(&rotated))).await.expect(204);
+        delete(client, &at).await.expect(204);
+        for expected in
+            ["source.created", "source.updated", "source.updated", "source.updated", "source.deleted"]
+        {
+            let event = stream.next().await.unwrap();
+            assert_eq!((event.name.as_str(), &event.data["id"]), (expected, &made["id"]), "{tenant}");
+        }
+    }
+    // Who may not see sources hears of the next thing only.
+    let requested = crate::harness::approval(&app.agent(), "A").await;
+    let next = of_ceo.next().await.unwrap();
+    assert_eq!((next.name.as_str(), &next.data["id"]), ("approval.created", &requested["id"]));
+    app.run_jobs().await;
+}
+
+#[tokio::test]
 async fn lists_go_on_where_they_ended() {
     let app = TestApp::start().await;
     let owner = owner(&app);
