@@ -8,7 +8,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _
 use uuid::Uuid;
 
 /// Tables that one login reaches without a tenant: what comes in before its tenant is known, the queue, whose turn it is to
-/// be delivered to, the mirror of Keycloak, and the answers that belong to who asked. This list only shrinks.
+/// be delivered to, the mirror of Keycloak, and the answers that belong to who asked. One more widens what the worker's login reads
+/// and writes: it needs a reason, and this list to say so.
 const SYSTEM_TABLES: [&str; 15] = [
     "idempotency_keys",
     "inbox_attempts",
@@ -27,7 +28,7 @@ const SYSTEM_TABLES: [&str; 15] = [
     "webhook_sources",
 ];
 
-/// Keys that don't begin with the tenant. This list only shrinks.
+/// Keys that don't begin with the tenant, each with its reason.
 const KEYS_WITHOUT_TENANT: [&str; 5] = [
     // Belongs to who asked.
     "idempotency_keys_pkey",
@@ -41,7 +42,7 @@ const KEYS_WITHOUT_TENANT: [&str; 5] = [
     "webhook_sources_id",
 ];
 
-/// Functions with their owner's rights: only the worker may call them. This list only shrinks.
+/// Functions with their owner's rights: only the worker may call them. One more needs a reason.
 const DEFINERS: [&str; 2] = ["drop_inbox_partitions", "make_inbox_partitions"];
 
 /// The column that says whose a row is.
