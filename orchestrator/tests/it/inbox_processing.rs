@@ -192,6 +192,31 @@ async fn in_a_batch_only_the_one_that_fails_is_singled_out() {
 }
 
 #[tokio::test]
+async fn a_subject_that_fails_also_waits_in_the_next_portion_of_a_large_batch() {
+    let app = TestApp::start().await;
+    let letter = "a".repeat(900_000);
+    forbid(&app, &app.deliver(&message_created(&app, 26, 1, "Bad")).await.expect(200)).await;
+    // Together more than is read at a time: between the two there are others, and behind them one more.
+    for message in 2..=6 {
+        app.deliver(&message_created(&app, 26 + message, message, &letter)).await.expect(200);
+    }
+    app.deliver(&message_created(&app, 26, 7, "Better")).await.expect(200);
+    for message in 8..=12 {
+        app.deliver(&message_created(&app, 26 + message, message, &letter)).await.expect(200);
+    }
+    app.deliver(&message_created(&app, 26, 13, "Best")).await.expect(200);
+    app.run_jobs().await;
+    let states: Vec<String> = failures(&app).await.into_iter().map(|(state, ..)| state).collect();
+    assert_eq!(states, ["ready", "parked", "parked"]);
+    assert_eq!((app.count(TIMELINE).await, app.count(PENDING).await), (10, 0));
+    allow(&app).await;
+    pass(&app, 2);
+    app.run_jobs().await;
+    assert!(failures(&app).await.is_empty());
+    assert_eq!(assert_once_and_in_order(&app).await, 13);
+}
+
+#[tokio::test]
 async fn a_worker_that_has_lost_its_lane_commits_nothing() {
     let app = TestApp::start().await;
     app.deliver(&message_created(&app, 26, 1, "Hello")).await.expect(200);

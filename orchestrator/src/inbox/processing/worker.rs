@@ -175,8 +175,14 @@ impl Processor {
             };
             let is_full = is_full(&marks);
             for (tenant, marks) in by_tenant(marks) {
-                for marks in portions(marks) {
-                    done += self.traced(Box::pin(self.portion(claim, tenant, marks))).await?;
+                // Whether a mark waits was read before the first portion: what fails in one holds up its subject in the next.
+                let mut held: HashSet<i64> = HashSet::new();
+                for mut marks in portions(marks) {
+                    for mark in &mut marks {
+                        mark.waits |= held.contains(&mark.subject_key);
+                    }
+                    done += marks.len();
+                    held.extend(self.traced(Box::pin(self.portion(claim, tenant, marks))).await?);
                 }
             }
             if !is_full || self.state.lifecycle.soft.is_cancelled() {
@@ -200,10 +206,15 @@ impl Processor {
         trace.scope(Arc::clone(&self.state.ids), work.instrument(span)).await
     }
 
-    /// Processes marks of one tenant, in the order of arrival.
-    async fn portion(&self, claim: &Claim, tenant: TenantId, marks: Vec<Mark>) -> Result<usize, ApplyError> {
+    /// Processes marks of one tenant, in the order of arrival; the subjects that wait for a retry of what has failed among them.
+    async fn portion(
+        &self,
+        claim: &Claim,
+        tenant: TenantId,
+        marks: Vec<Mark>,
+    ) -> Result<HashSet<i64>, ApplyError> {
         let (begun, begun_at) = (Instant::now(), self.state.clock.now());
-        let count = marks.len();
+        let mut held = HashSet::new();
         let (waiting, marks): (Vec<Mark>, Vec<Mark>) = marks.into_iter().partition(|mark| mark.waits);
         let (planned, failed) = self.plan_all(tenant, marks, &HashMap::new()).await?;
         let (planned_now, waiting): (Vec<&Planned>, Vec<&Mark>) =
@@ -211,23 +222,23 @@ impl Processor {
         let applied = self.try_apply(claim, tenant, &planned_now, &waiting, From::Pending, begun_at).await?;
         if let Err(error) = applied {
             tracing::warn!(error = %error.message(), "a batch of the inbox failed; its events are tried one by one");
-            self.one_by_one(claim, tenant, &planned, &waiting).await?;
+            held = self.one_by_one(claim, tenant, &planned, &waiting).await?;
         }
         for failed in failed {
             failures::record(&self.state, claim, &failed, From::Pending, begun_at).await?;
         }
         metrics::histogram!("chancery_inbox_process_seconds").record(begun.elapsed().as_secs_f64());
-        Ok(count)
+        Ok(held)
     }
 
-    /// Finds the one that is to blame: it alone fails, and its subject's later events wait for it.
+    /// Finds the one that is to blame: it alone fails, and its subject's later events wait for it. Says which subjects wait.
     async fn one_by_one(
         &self,
         claim: &Claim,
         tenant: TenantId,
         planned: &[Planned],
         waiting: &[&Mark],
-    ) -> Result<(), ApplyError> {
+    ) -> Result<HashSet<i64>, ApplyError> {
         if !waiting.is_empty() {
             apply(&self.state, claim, tenant, &[], waiting, From::Pending, self.state.clock.now()).await?;
         }
@@ -246,7 +257,7 @@ impl Processor {
                 }
             }
         }
-        Ok(())
+        Ok(held)
     }
 
     /// Tries again what has failed and is due.
