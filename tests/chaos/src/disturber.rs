@@ -20,6 +20,11 @@ pub const BEYOND_THE_LEASE: Duration = Duration::from_secs(45);
 /// How often a server that was killed is killed again while it starts.
 const KILLED_AT_START: f64 = 0.3;
 
+/// For how long no server gets a lane.
+const UNPROCESSED: Duration = Duration::from_secs(3);
+/// About which share of the conversations can have no effect for a while.
+const REFUSED: f64 = 0.3;
+
 /// One thing that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Step {
@@ -37,10 +42,15 @@ pub enum Step {
     PostgresImmediate,
     /// PostgreSQL's processes are killed, and it is started again.
     PostgresKilled,
+    /// All lanes are taken away from the servers, and a moment later PostgreSQL's processes are killed: what was accepted meanwhile is
+    /// as durable as accepting alone has made it, because no effect's commit has written it out along with its own.
+    PostgresKilledUnprocessed,
     /// One server process of PostgreSQL is killed, which makes it recover.
     PostgresBackend,
     /// About this share of the connections to PostgreSQL is cut.
     Cut(f64),
+    /// The database refuses the effects of some conversations for so long.
+    Refuse(Duration),
     /// Redis is away for so long and has forgotten everything when it comes back.
     Redis(Duration),
 }
@@ -55,8 +65,14 @@ impl fmt::Display for Step {
             Self::PostgresFast => formatter.write_str("restart PostgreSQL"),
             Self::PostgresImmediate => formatter.write_str("restart PostgreSQL without a shutdown"),
             Self::PostgresKilled => formatter.write_str("kill PostgreSQL"),
+            Self::PostgresKilledUnprocessed => {
+                formatter.write_str("kill PostgreSQL while nothing is processed")
+            }
             Self::PostgresBackend => formatter.write_str("kill a process of PostgreSQL"),
             Self::Cut(share) => write!(formatter, "cut {:.0} % of the connections", share * 100.0),
+            Self::Refuse(time) => {
+                write!(formatter, "refuse the effects of some conversations for {:.0} s", time.as_secs_f64())
+            }
             Self::Redis(time) => write!(formatter, "take Redis away for {:.1} s", time.as_secs_f64()),
         }
     }
@@ -74,6 +90,8 @@ pub fn long(kills: usize, replicas: usize, seed: u64) -> Vec<Step> {
         Step::Redis(Duration::from_secs(2)),
         Step::PostgresKilled,
         Step::Terminate,
+        Step::Refuse(Duration::from_secs(3)),
+        Step::PostgresKilledUnprocessed,
         Step::PostgresBackend,
         Step::Cut(1.0),
         Step::Freeze(Duration::from_secs(3)),
@@ -168,8 +186,14 @@ async fn take(
             stage.restart_postgres(Manner::Immediate, short).await.map(|()| String::new())
         }
         Step::PostgresKilled => stage.restart_postgres(Manner::Killed, short).await.map(|()| String::new()),
+        Step::PostgresKilledUnprocessed => {
+            stage.take_lanes_away(UNPROCESSED).await?;
+            tokio::time::sleep(UNPROCESSED.mul_f64(random.random_range(0.1..0.5))).await;
+            stage.restart_postgres(Manner::Killed, short).await.map(|()| String::new())
+        }
         Step::PostgresBackend => stage.crash_backend().await.map(|()| String::new()),
         Step::Cut(share) => Ok(format!(": {}", stage.cut_connections(share).await?)),
+        Step::Refuse(time) => Ok(format!(": {}", stage.refuse_effects(REFUSED, time).await?)),
         Step::Redis(time) => {
             stage.redis.stop();
             // What was under way before has ended by then.
@@ -202,6 +226,7 @@ mod tests {
             Step::PostgresFast,
             Step::PostgresImmediate,
             Step::PostgresKilled,
+            Step::PostgresKilledUnprocessed,
             Step::PostgresBackend,
             Step::Terminate,
             Step::Freeze(BEYOND_THE_LEASE),
@@ -210,6 +235,7 @@ mod tests {
         }
         assert!(steps.iter().any(|step| matches!(step, Step::Redis(_))));
         assert!(steps.iter().any(|step| matches!(step, Step::Cut(_))));
+        assert!(steps.iter().any(|step| matches!(step, Step::Refuse(_))));
         assert!(long(20, 2, 1).contains(&Step::KillAll));
     }
 }

@@ -56,6 +56,25 @@ async fn effects(superuser: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error>
         .await
 }
 
+/// The events whose effect was in another transaction than the one that has removed their mark: who dies between the two loses the
+/// effect, or has it twice.
+async fn apart(superuser: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT resource_id FROM events
+         WHERE type = 'webhook.received' AND NOT EXISTS (
+             SELECT 1 FROM chaos.removed WHERE removed.event_id = resource_id AND removed.transaction::xid = events.xmin)",
+    )
+    .fetch_all(superuser)
+    .await
+}
+
+/// How many attempts have failed.
+async fn failed_attempts(superuser: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT count(*) FROM inbox_attempts WHERE outcome = 'failed'")
+        .fetch_one(superuser)
+        .await
+}
+
 /// The events on the timeline, each as often as it has run.
 async fn timeline(superuser: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar("SELECT event_id FROM timeline CROSS JOIN generate_series(1, runs)")
@@ -78,6 +97,8 @@ pub(crate) async fn gather(stage: &Stage, waiting: i64, heard: &Heard) -> anyhow
     let mut superuser = stage.superuser().await?;
     let superuser = &mut superuser;
     let effects = effects(superuser).await?;
+    let apart = apart(superuser).await?;
+    let failed_attempts = failed_attempts(superuser).await?;
     let timeline = timeline(superuser).await?;
     let dead = dead(superuser).await?;
     let dead_jobs = sqlx::query_scalar(
@@ -134,10 +155,12 @@ pub(crate) async fn gather(stage: &Stage, waiting: i64, heard: &Heard) -> anyhow
     .collect();
     let mut conversations: Vec<i64> = mirror.keys().copied().collect();
     conversations.sort_unstable();
-    let heard = all_heard(heard, &told).await;
+    let (heard, skipped) = (all_heard(heard, &told).await, heard.skipped());
     Ok(Found {
         source: stage.target.source,
         effects,
+        apart,
+        failed_attempts,
         timeline,
         notes: notes(stage, &conversations).await?,
         mirror,
@@ -148,6 +171,7 @@ pub(crate) async fn gather(stage: &Stage, waiting: i64, heard: &Heard) -> anyhow
         numbers,
         told,
         heard,
+        skipped,
         escalated,
         panics: stage.panics()?,
     })

@@ -1,7 +1,7 @@
 //! Somebody who listens to the tenant's events all the time, and comes back where the connection ends.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,16 +15,27 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// What was heard.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Heard(Arc<Mutex<Vec<i64>>>);
+pub(crate) struct Heard(Arc<Mutex<Listened>>);
+
+#[derive(Debug, Default)]
+struct Listened {
+    numbers: Vec<i64>,
+    skipped: Vec<(i64, i64)>,
+}
 
 impl Heard {
-    /// The numbers of the events, as they came.
-    pub fn numbers(&self) -> Vec<i64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn listened(&self) -> MutexGuard<'_, Listened> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, number: i64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+    /// The numbers of the events, as they came.
+    pub fn numbers(&self) -> Vec<i64> {
+        self.listened().numbers.clone()
+    }
+
+    /// Where a greeting has said that the stream doesn't go on after the last number, but after another one.
+    pub fn skipped(&self) -> Vec<(i64, i64)> {
+        self.listened().skipped.clone()
     }
 }
 
@@ -51,8 +62,13 @@ pub(crate) async fn follow(target: Arc<Target>, heard: Heard, stop: Cancellation
                 text.push_str(&String::from_utf8_lossy(&bytes));
                 while let Some((message, rest)) = text.split_once("\n\n") {
                     if let Some(number) = event_number(message) {
-                        heard.add(number);
+                        heard.listened().numbers.push(number);
                         position = number;
+                    } else if let Some(begins_after) = greeting(message)
+                        && begins_after != position
+                    {
+                        heard.listened().skipped.push((position, begins_after));
+                        position = begins_after;
                     }
                     text = rest.to_owned();
                 }
@@ -68,9 +84,19 @@ pub(crate) async fn follow(target: Arc<Target>, heard: Heard, stop: Cancellation
 
 /// The number of an event; none of a greeting, a comment, or what has no number.
 fn event_number(message: &str) -> Option<i64> {
-    if message.lines().any(|line| line == "event: hello") {
-        return None;
-    }
+    if is_greeting(message) { None } else { id(message) }
+}
+
+/// After which number a stream begins; none where this isn't its greeting.
+fn greeting(message: &str) -> Option<i64> {
+    if is_greeting(message) { id(message) } else { None }
+}
+
+fn is_greeting(message: &str) -> bool {
+    message.lines().any(|line| line == "event: hello")
+}
+
+fn id(message: &str) -> Option<i64> {
     message.lines().find_map(|line| line.strip_prefix("id: ")?.trim().parse().ok())
 }
 
@@ -83,5 +109,7 @@ mod tests {
         assert_eq!(event_number("event: conversation.updated\nid: 17\ndata: {}"), Some(17));
         assert_eq!(event_number("retry: 2000\nevent: hello\nid: 17\ndata: {}"), None);
         assert_eq!(event_number(": heartbeat"), None);
+        assert_eq!(greeting("retry: 2000\nevent: hello\nid: 17\ndata: {}"), Some(17));
+        assert_eq!(greeting("event: conversation.updated\nid: 17\ndata: {}"), None);
     }
 }

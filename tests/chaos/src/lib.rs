@@ -73,6 +73,8 @@ pub struct Report {
     pub duplicates: usize,
     /// How many events were escalations.
     pub escalations: usize,
+    /// How many attempts to process an event have failed.
+    pub failed_attempts: i64,
     /// How many attempts ended how.
     pub attempts: BTreeMap<String, u64>,
     /// The longest that an event had to wait for its 200.
@@ -96,7 +98,7 @@ impl fmt::Display for Report {
         )?;
         let attempts: Vec<String> =
             self.attempts.iter().map(|(outcome, count)| format!("{outcome}: {count}")).collect();
-        writeln!(formatter, "attempts: {}", attempts.join(", "))?;
+        writeln!(formatter, "attempts: {}; {} to process failed", attempts.join(", "), self.failed_attempts)?;
         writeln!(
             formatter,
             "the rest was done {:.1} s after the last event; seed {}",
@@ -192,6 +194,7 @@ async fn play(stage: &mut Stage, plan: &Plan) -> anyhow::Result<Report> {
         events: posted.iter().filter(|event| !event.answers.is_empty()).count(),
         duplicates: posted.iter().flat_map(|event| &event.answers).filter(|answer| answer.duplicate).count(),
         escalations: posted.iter().filter(|event| event.kind == verdict::Kind::Escalation).count(),
+        failed_attempts: found.failed_attempts,
         attempts: counters.attempts(),
         longest: counters.longest(),
         drained_in,

@@ -72,6 +72,7 @@ fn play(arguments: &Arguments) -> anyhow::Result<bool> {
         steps,
         // Half of it on average is pause; the other half, about, is the disturbance.
         pause: share,
+        // What failed three times waits for two minutes.
         drain: Duration::from_mins(5),
         tell: Arc::new(say),
     };

@@ -22,8 +22,9 @@ use chancery::{
     sources::{SourceScheme, register_source},
     testing::RedisServer,
 };
+use chrono::TimeDelta;
 use connector_chatwoot::fake::ACCOUNT_ID;
-use connector_core::{SharedClock, SharedIds, SystemClock};
+use connector_core::{Clock as _, SharedClock, SharedIds, SystemClock};
 use connector_keycloak::fake::Signature;
 use local_postgres::{Lifetime, LocalPostgres, Options};
 use nix::{
@@ -51,6 +52,32 @@ const POLL: Duration = Duration::from_millis(5);
 /// Who may sign in how: over the socket, which nobody else reaches, without a password. Without optimisation the check of
 /// one takes as long as fifty events, and each restart has dozens.
 const SIGN_IN: &str = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+
+/// What the test itself has in the database. Each removal of an event's mark is noted with its transaction, so that an effect in
+/// another one is found out without anybody having to be killed between the two. The subjects in `refused` can have no effect.
+const OBSERVATION: &str = "
+CREATE SCHEMA chaos;
+CREATE TABLE chaos.removed (event_id uuid NOT NULL, transaction xid8 NOT NULL);
+CREATE INDEX ON chaos.removed (event_id);
+CREATE TABLE chaos.refused (subject text PRIMARY KEY);
+CREATE FUNCTION chaos.note_removal() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO chaos.removed SELECT event_id, pg_current_xact_id() FROM gone;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_removal AFTER DELETE ON inbox_pending
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION chaos.note_removal();
+CREATE TRIGGER chaos_removal AFTER DELETE ON inbox_failures
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION chaos.note_removal();
+CREATE FUNCTION chaos.refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM chaos.refused WHERE refused.subject = NEW.subject) THEN
+        RAISE EXCEPTION 'refused for a while' USING ERRCODE = 'object_in_use';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER chaos_refusal BEFORE INSERT ON timeline FOR EACH ROW EXECUTE FUNCTION chaos.refuse();
+";
 
 /// Ends a server when the process that plays is gone: it kills `$1` when its standard input ends without a word.
 const WATCHER: &str = r#"if read -r _; then exit 0; fi; kill -9 "$1" 2>/dev/null"#;
@@ -125,6 +152,7 @@ impl Stage {
         let config = configure(&playing, &data_dir, &doubles, &logins, &redis)?;
         let tenant = doubles.keycloak.group_id(TENANT)?;
         let source = seed(config.clone(), TenantId(tenant), &clock, &ids).await?;
+        PgConnection::connect(&server.socket_url(DATABASE)).await?.execute(OBSERVATION).await?;
         let claims = json!({ "exp": 32_503_680_000_i64 });
         let token = doubles.keycloak.mint_access_token(
             "chancery-shell",
@@ -224,6 +252,32 @@ impl Stage {
             )
             .await?;
         Ok(cut.len())
+    }
+
+    /// Takes all lanes away from whoever has them, for so long.
+    pub async fn take_lanes_away(&self, time: Duration) -> anyhow::Result<()> {
+        let until = SystemClock.now() + TimeDelta::from_std(time)?;
+        let mut superuser = self.superuser().await?;
+        sqlx::query("UPDATE inbox_lanes SET fence = fence + 1, lease_until = $1")
+            .bind(until)
+            .execute(&mut superuser)
+            .await?;
+        Ok(())
+    }
+
+    /// Has the database refuse the effects of about this share of the subjects for so long. How many it were.
+    pub async fn refuse_effects(&self, share: f64, time: Duration) -> anyhow::Result<u64> {
+        let mut superuser = self.superuser().await?;
+        let refused = sqlx::query(
+            "INSERT INTO chaos.refused SELECT subject FROM (SELECT DISTINCT subject FROM inbox_events) AS known WHERE random() < $1",
+        )
+        .bind(share)
+        .execute(&mut superuser)
+        .await?
+        .rows_affected();
+        tokio::time::sleep(time).await;
+        superuser.execute("DELETE FROM chaos.refused").await?;
+        Ok(refused)
     }
 
     /// What the servers' logs say of panics.

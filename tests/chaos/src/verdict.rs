@@ -7,6 +7,9 @@ use std::{
 
 use uuid::Uuid;
 
+/// So many events a stream replays (`realtime/stream.rs`).
+const MOST_REPLAYED: i64 = 10_000;
+
 /// What a 200 said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
@@ -103,6 +106,10 @@ pub struct Found {
     pub source: Uuid,
     /// The events that have had an effect, in the order of the effects; one that had two stands there twice.
     pub effects: Vec<Uuid>,
+    /// The events whose effect was in another transaction than the removal of their mark.
+    pub apart: Vec<Uuid>,
+    /// How many attempts have failed, and were made again.
+    pub failed_attempts: i64,
     /// The events on the timeline; one that has run twice stands there twice.
     pub timeline: Vec<Uuid>,
     /// The last message of each conversation in the mirror.
@@ -121,6 +128,8 @@ pub struct Found {
     pub told: Vec<i64>,
     /// The numbers that somebody has heard who listened all the time.
     pub heard: Vec<i64>,
+    /// Where a stream's greeting has said that it doesn't go on after this number, but after that one.
+    pub skipped: Vec<(i64, i64)>,
     /// The approvals.
     pub escalated: Vec<Escalated>,
     /// The private notes.
@@ -151,6 +160,8 @@ pub enum Violation {
         /// What was sent before it and had its effect after it.
         earlier: Name,
     },
+    /// An effect in another transaction than the one that has marked the event as done.
+    Apart(Name, Uuid),
     /// The timeline doesn't tell of it, or tells that it has run more than once.
     Timeline(Name, Uuid, usize),
     /// An effect of what nobody has sent.
@@ -214,6 +225,12 @@ impl fmt::Display for Violation {
             Self::Doubled(name, id, times) => write!(formatter, "doubled: {name} ({id}) had {times} effects"),
             Self::Disordered { event, earlier } => {
                 write!(formatter, "out of order: {event} had its effect before that of {earlier}")
+            }
+            Self::Apart(name, id) => {
+                write!(
+                    formatter,
+                    "{name} ({id}) had its effect in one transaction and was marked as done in another"
+                )
             }
             Self::Timeline(name, id, times) => {
                 write!(formatter, "the timeline tells that {name} ({id}) has run {times} times")
@@ -279,6 +296,8 @@ pub fn judge(posted: &[Posted], found: &Found) -> Vec<Violation> {
         }
     }
     judge_effects(posted, found, &names, &mut violations);
+    violations
+        .extend(found.apart.iter().filter_map(|id| names.get(id).map(|name| Violation::Apart(*name, *id))));
     judge_timeline(posted, found, &names, &mut violations);
     judge_mirror(posted, found, &mut violations);
     judge_escalations(posted, found, &mut violations);
@@ -436,7 +455,12 @@ fn judge_stream(found: &Found, violations: &mut Vec<Violation>) {
     }
     let (told, heard): (HashSet<i64>, HashSet<i64>) =
         (found.told.iter().copied().collect(), found.heard.iter().copied().collect());
-    let missed: Vec<i64> = found.told.iter().copied().filter(|number| !heard.contains(number)).collect();
+    // Who was away for longer than a stream replays is told so, and looks at everything anew.
+    let is_skipped = |number: i64| {
+        found.skipped.iter().any(|(from, to)| to - from > MOST_REPLAYED && (from + 1..=*to).contains(&number))
+    };
+    let missed: Vec<i64> =
+        found.told.iter().copied().filter(|number| !heard.contains(number) && !is_skipped(*number)).collect();
     if !missed.is_empty() {
         violations.push(Violation::NotHeard(missed));
     }
@@ -492,6 +516,8 @@ mod tests {
             source: SOURCE,
             timeline: effects.clone(),
             effects,
+            apart: Vec::new(),
+            failed_attempts: 0,
             mirror: HashMap::from([(1, "event 4".to_owned()), (2, "event 4".to_owned())]),
             dead: Vec::new(),
             dead_jobs: Vec::new(),
@@ -500,6 +526,7 @@ mod tests {
             numbers: Numbers { newest: 12, lowest: 1, highest: 12, count: 12 },
             told: vec![1, 2, 5, 12],
             heard: vec![1, 2, 5, 12],
+            skipped: Vec::new(),
             escalated: vec![Escalated { approval: APPROVAL, conversation: 1, message: 103 }],
             notes: vec![
                 note(format!("chancery:{APPROVAL}:pending")),
@@ -568,6 +595,12 @@ mod tests {
     fn an_effect_of_what_nobody_sent_is_noticed() {
         let violations = found_after(|_, found| found.effects.push(id(9, 9)));
         assert_eq!(violations, [Violation::Stranger(id(9, 9))]);
+    }
+
+    #[test]
+    fn an_effect_apart_from_its_mark_is_noticed() {
+        let violations = found_after(|_, found| found.apart.push(id(2, 1)));
+        assert_eq!(violations, [Violation::Apart(name(2, 1), id(2, 1))]);
     }
 
     #[test]
@@ -650,6 +683,17 @@ mod tests {
     #[test]
     fn what_was_not_heard_or_heard_twice_is_noticed() {
         assert_eq!(found_after(|_, found| found.heard = vec![1, 2, 12]), [Violation::NotHeard(vec![5])]);
+        // That it was told of a gap is an excuse only where so much was missed.
+        for (to, violations) in [(10_003, vec![]), (10_002, vec![Violation::NotHeard(vec![5])])] {
+            let found = found_after(|_, found| {
+                (found.heard, found.skipped) = (vec![1, 2, 20_000], vec![(2, to)]);
+                (found.told, found.numbers) = (
+                    vec![1, 2, 5, 20_000],
+                    Numbers { newest: 20_000, lowest: 1, highest: 20_000, count: 20_000 },
+                );
+            });
+            assert_eq!(found, violations);
+        }
         for (heard, wrong) in [(vec![1, 2, 2, 5, 12], 2), (vec![1, 5, 2, 12], 2), (vec![1, 2, 5, 7, 12], 7)] {
             assert_eq!(found_after(|_, found| found.heard = heard), [Violation::HeardWrongly(vec![wrong])]);
         }

@@ -14,6 +14,7 @@ use chaos::{Plan, Step};
 const SEED: &str = "CHANCERY_CHAOS_SEED";
 
 async fn play(replicas: usize, steps: Vec<Step>) {
+    let refuses = steps.iter().any(|step| matches!(step, Step::Refuse(_)));
     let seed = std::env::var(SEED).ok().map_or(5, |seed| seed.parse().expect("a number"));
     let plan = Plan {
         program: env!("CARGO_BIN_EXE_chaos").into(),
@@ -31,6 +32,7 @@ async fn play(replicas: usize, steps: Vec<Step>) {
     println!("{report}");
     assert!(report.violations.is_empty(), "{report}");
     assert!(report.events > 300, "only {} events were sent: that proves little", report.events);
+    assert!(!refuses || report.failed_attempts > 0, "nothing had to be tried again: {report}");
     assert!(report.escalations > 0 && report.duplicates > 0, "{report}");
 }
 
@@ -44,9 +46,11 @@ async fn what_got_a_200_has_its_effect_once_and_in_order_whatever_dies() {
             Step::Cut(0.5),
             Step::Kill,
             Step::PostgresKilled,
+            Step::PostgresKilledUnprocessed,
             redis_away,
             Step::Kill,
             Step::PostgresFast,
+            Step::Refuse(Duration::from_secs(2)),
             Step::Kill,
         ],
     )

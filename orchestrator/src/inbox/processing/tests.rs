@@ -295,6 +295,28 @@ fn whatever_workers_do_in_whatever_order_each_event_has_one_effect_in_its_subjec
 }
 
 #[tokio::test]
+async fn who_has_lost_a_lane_parks_nothing_behind_what_has_succeeded_since() {
+    let app = TestApp::start().await;
+    app.leave_jobs();
+    let mut world = World { app, workers: vec![Worker::default(); WORKERS], messages: 0 };
+    // The first message has failed when the second is read: it is to wait.
+    world.store(1).await;
+    for step in [Step::Claim(0), Step::Read(0), Step::Fail(0), Step::Store(1), Step::Read(0)] {
+        world.take(step).await;
+    }
+    assert!(world.workers[0].marks[0].waits);
+    // Somebody else takes over, and the first succeeds. The second's mark is where it was.
+    for step in [Step::Expire, Step::Claim(1), Step::Due(1), Step::Retry(1), Step::Apply(0)] {
+        world.take(step).await;
+    }
+    assert!(world.workers[0].claim.is_none(), "the first worker learns that it has lost the lane");
+    world.check(false).await.unwrap();
+    world.app.clock().advance(TimeDelta::seconds(800));
+    world.app.state().processor().run_due().await.unwrap();
+    world.check(true).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_retry_that_has_succeeded_after_all_is_not_recorded_as_failed() {
     let app = TestApp::start().await;
     app.leave_jobs();
