@@ -12,6 +12,7 @@ mod follower;
 mod sender;
 mod stage;
 pub mod verdict;
+mod violation;
 
 use std::{
     collections::BTreeMap,
