@@ -92,4 +92,7 @@ story("a host name that isn't ours gets nothing", async (stage) => {
   const page = await visitor.context.newPage();
   const answer = await page.goto(`${start.replace("127.0.0.1", "evil.localhost")}/app`);
   assert.equal(answer.status(), 421);
+  // The way on leads to our own name.
+  const href = await page.getByRole("link").first().getAttribute("href");
+  assert.equal(new URL(href).host, new URL(start).host);
 });

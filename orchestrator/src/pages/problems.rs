@@ -78,6 +78,14 @@ fn in_words(state: &AppState, shown: &ProblemShown, request_id: Option<String>) 
         let detail = state.ui.problem(&format!("{}.detail", shown.code));
         problem.detail = detail.unwrap_or_else(|| state.ui.t("problem-400-detail"));
     }
+    if shown.status == StatusCode::MISDIRECTED_REQUEST
+        && let Ok(home) = state.config.http.public_url.join("app")
+    {
+        // A path alone would lead back to the name that isn't ours.
+        for way in &mut problem.ways_on {
+            way.href = home.to_string();
+        }
+    }
     problem
 }
 

@@ -98,7 +98,7 @@ problem-sources-account-taken-detail = This account of the service has a webhook
 problem-step-up-required = Please prove again that it is you
 problem-step-up-required-detail = This asks for a stronger or more recent proof of who you are. Please open it again and confirm it.
 problem-unknown-host = This is not our address
-problem-unknown-host-detail = Nobody has told this server that it is called so. Please check the address.
+problem-unknown-host-detail = Nobody has told this server that it is called so. Please use the address below, or tell whoever runs it.
 problem-not-a-form = We can’t read that
 problem-not-a-form-detail = The form holds something that is not text. Please type it again.
 
