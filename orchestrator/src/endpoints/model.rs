@@ -86,7 +86,7 @@ pub struct Endpoint {
     pub url: String,
     /// What it is for.
     pub description: String,
-    /// What it wants: types (`approval.decided`), all types of a kind (`approval.*`), or everything (`*`).
+    /// What it wants: types (`approval.decided`), all types of a kind (`approval.*`), or everything but `webhook.received` (`*`).
     pub event_types: Vec<String>,
     /// Whether it is delivered to.
     pub state: EndpointState,
@@ -178,10 +178,11 @@ fn means_something(entry: &str) -> bool {
         }
 }
 
-/// Whether a filter lets an event of this type through.
+/// Whether a filter lets an event of this type through. What was received has to be asked for: where an endpoint leads back to a source,
+/// as it does through many a tool, each delivery would lead to the next.
 pub(super) fn wants(filter: &[String], event_type: &str) -> bool {
     filter.iter().any(|entry| {
-        entry == "*"
+        (entry == "*" && event_type != EventType::WebhookReceived.as_str())
             || entry == event_type
             || entry.strip_suffix('*').is_some_and(|kind| kind.ends_with('.') && event_type.starts_with(kind))
     })
@@ -404,6 +405,9 @@ mod tests {
     fn a_filter_lets_through_what_it_names() {
         assert!(wants(&filter(&["*"]), "approval.created"));
         assert!(wants(&filter(&["approval.*"]), "approval.created"));
+        assert!(!wants(&filter(&["*"]), "webhook.received"));
+        assert!(wants(&filter(&["*", "webhook.received"]), "webhook.received"));
+        assert!(wants(&filter(&["webhook.*"]), "webhook.received"));
         assert!(wants(&filter(&["settings.updated", "approval.created"]), "approval.created"));
         for entries in [&["approval.decided"][..], &["consultation.*"], &["approval"], &["app*"], &[]] {
             assert!(!wants(&filter(entries), "approval.created"), "{entries:?}");

@@ -100,7 +100,7 @@ struct CreateEndpoint {
     #[serde(default)]
     #[schema(max_length = 200)]
     description: String,
-    /// What it wants: types (`approval.decided`), all types of a kind (`approval.*`), or everything (`*`).
+    /// What it wants: types (`approval.decided`), all types of a kind (`approval.*`), or everything but `webhook.received` (`*`).
     #[schema(min_items = 1, max_items = 50)]
     event_types: Vec<String>,
 }

@@ -28,7 +28,7 @@ use connector_webhooks::standard;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use crate::harness::{approval, id, items, pass, path};
+use crate::harness::{approval, id, items, message_created, pass, path};
 
 /// What an endpoint got.
 #[derive(Debug, Clone)]
@@ -253,6 +253,20 @@ async fn what_an_owner_may_not_see_is_not_delivered() {
     app.run_jobs().await;
     // One of the two, and what the endpoint's own making told.
     assert_eq!(receiver.types(), ["endpoint.created", "settings.updated"]);
+}
+
+#[tokio::test]
+async fn who_wants_everything_does_not_get_what_comes_in_and_so_starts_no_endless_loop() {
+    let app = TestApp::start().await;
+    let (owner, everything, asked) = (owner(&app), Receiver::start().await, Receiver::start().await);
+    endpoint(&owner, &everything.url, &["*"]).await;
+    endpoint(&owner, &asked.url, &["webhook.received"]).await;
+    app.run_jobs().await;
+    let before = everything.types().len();
+    app.deliver(&message_created(&app, 26, 1, "Hello")).await.expect(200);
+    app.run_jobs().await;
+    assert_eq!(everything.types()[before..], ["conversation.updated"]);
+    assert_eq!(asked.types(), ["webhook.received"]);
 }
 
 #[tokio::test]
