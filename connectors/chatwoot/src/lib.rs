@@ -13,6 +13,7 @@
 //! [`ChatwootClient::add_labels`] read first.
 
 mod client;
+mod json;
 mod model;
 pub mod webhook;
 

@@ -6,7 +6,9 @@
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
+
+use crate::json::Json;
 
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
@@ -253,68 +255,75 @@ pub struct Webhook {
     pub secret: Option<SecretString>,
 }
 
-pub(crate) fn text(value: &Value, key: &str) -> Option<String> {
-    value.get(key).and_then(Value::as_str).map(str::to_owned)
+pub(crate) fn text<J: Json>(value: &J, key: &str) -> Option<String> {
+    value.member(key).and_then(J::text).map(str::to_owned)
 }
 
-pub(crate) fn integer(value: &Value, key: &str) -> Option<i64> {
-    value.get(key).and_then(Value::as_i64)
+pub(crate) fn integer<J: Json>(value: &J, key: &str) -> Option<i64> {
+    value.member(key).and_then(J::number).and_then(Number::as_i64)
 }
 
-pub(crate) fn object(value: &Value, key: &str) -> Option<Map<String, Value>> {
-    value.get(key).and_then(Value::as_object).cloned()
-}
-
-/// A time as any of Chatwoot's planes writes it: Unix seconds, whole or with a fraction (0 stands for none), or ISO 8601.
-pub(crate) fn time(value: &Value, key: &str) -> Option<DateTime<Utc>> {
-    match value.get(key)? {
-        Value::String(text) => {
-            DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc)).or_else(|| {
-                text.parse::<i64>()
-                    .ok()
-                    .filter(|seconds| *seconds > 0)
-                    .and_then(|s| DateTime::from_timestamp(s, 0))
-            })
-        }
-        Value::Number(number) => {
-            if let Some(seconds) = number.as_i64() {
-                return (seconds > 0).then(|| DateTime::from_timestamp(seconds, 0)).flatten();
-            }
-            let seconds = number.as_f64().filter(|seconds| *seconds > 0.0 && *seconds < 1e11)?;
-            #[expect(clippy::cast_possible_truncation, reason = "below 1e17, checked above")]
-            DateTime::from_timestamp_micros((seconds * 1e6).round() as i64)
-        }
+pub(crate) fn object<J: Json>(value: &J, key: &str) -> Option<Map<String, Value>> {
+    match value.member(key).filter(|value| value.is_object())?.to_value() {
+        Value::Object(object) => Some(object),
         _ => None,
     }
 }
 
+fn boolean<J: Json>(value: &J, key: &str) -> Option<bool> {
+    value.member(key).and_then(J::boolean)
+}
+
+fn texts<J: Json>(value: &J, key: &str) -> Option<Vec<String>> {
+    let items = value.member(key).and_then(J::items)?;
+    Some(items.iter().filter_map(J::text).map(str::to_owned).collect())
+}
+
+/// A time as any of Chatwoot's planes writes it: Unix seconds, whole or with a fraction (0 stands for none), or ISO 8601.
+pub(crate) fn time<J: Json>(value: &J, key: &str) -> Option<DateTime<Utc>> {
+    let value = value.member(key)?;
+    if let Some(text) = value.text() {
+        return DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc)).or_else(|| {
+            text.parse::<i64>()
+                .ok()
+                .filter(|seconds| *seconds > 0)
+                .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
+        });
+    }
+    let number = value.number()?;
+    if let Some(seconds) = number.as_i64() {
+        return (seconds > 0).then(|| DateTime::from_timestamp(seconds, 0)).flatten();
+    }
+    let seconds = number.as_f64().filter(|seconds| *seconds > 0.0 && *seconds < 1e11)?;
+    #[expect(clippy::cast_possible_truncation, reason = "below 1e17, checked above")]
+    DateTime::from_timestamp_micros((seconds * 1e6).round() as i64)
+}
+
 impl Conversation {
     /// Reads a conversation; `None` where it has no id.
-    pub(crate) fn read(value: &Value) -> Option<Self> {
-        let meta = value.get("meta").unwrap_or(&Value::Null);
-        let first_message = value.pointer("/messages/0").unwrap_or(&Value::Null);
+    pub(crate) fn read<J: Json>(value: &J) -> Option<Self> {
+        let meta = value.member("meta");
+        let of_meta = |key| meta.and_then(|meta| text(meta, key));
+        let first_message = value.member("messages").and_then(J::items).and_then(<[J]>::first);
         Some(Self {
             id: integer(value, "id")?,
             // Before 4.14.2 the nested message was the only place that named the account.
             account_id: value
-                .get("account")
+                .member("account")
                 .and_then(|account| integer(account, "id"))
                 .or_else(|| integer(value, "account_id"))
-                .or_else(|| integer(first_message, "account_id")),
+                .or_else(|| first_message.and_then(|message| integer(message, "account_id"))),
             inbox_id: integer(value, "inbox_id"),
             inbox_name: None,
-            channel: text(value, "channel").or_else(|| text(meta, "channel")),
-            status: value.get("status").and_then(Value::as_str).map(Into::into),
-            labels: value
-                .get("labels")
-                .and_then(Value::as_array)
-                .map(|labels| labels.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
-            contact: meta.get("sender").and_then(Contact::read),
-            assignee: meta.get("assignee").and_then(|assignee| {
+            channel: text(value, "channel").or_else(|| of_meta("channel")),
+            status: value.member("status").and_then(J::text).map(Into::into),
+            labels: texts(value, "labels"),
+            contact: meta.and_then(|meta| meta.member("sender")).and_then(Contact::read),
+            assignee: meta.and_then(|meta| meta.member("assignee")).and_then(|assignee| {
                 Some(Assignee {
                     id: integer(assignee, "id")?,
                     name: text(assignee, "name"),
-                    kind: match (text(assignee, "type"), text(meta, "assignee_type").as_deref()) {
+                    kind: match (text(assignee, "type"), of_meta("assignee_type").as_deref()) {
                         (Some(kind), _) => kind.as_str().into(),
                         (None, Some("AgentBot")) => SenderKind::AgentBot,
                         (None, _) => SenderKind::User,
@@ -322,9 +331,9 @@ impl Conversation {
                 })
             }),
             team: meta
-                .get("team")
+                .and_then(|meta| meta.member("team"))
                 .and_then(|team| Some(Team { id: integer(team, "id")?, name: text(team, "name") })),
-            priority: value.get("priority").and_then(Value::as_str).map(Into::into),
+            priority: value.member("priority").and_then(J::text).map(Into::into),
             custom_attributes: object(value, "custom_attributes"),
             unread_count: integer(value, "unread_count"),
             created_at: time(value, "created_at"),
@@ -337,7 +346,7 @@ impl Conversation {
 
 impl Contact {
     /// Reads a contact; `None` where it has no id.
-    pub(crate) fn read(value: &Value) -> Option<Self> {
+    pub(crate) fn read<J: Json>(value: &J) -> Option<Self> {
         Some(Self {
             id: integer(value, "id")?,
             name: text(value, "name"),
@@ -349,7 +358,7 @@ impl Contact {
 }
 
 impl Sender {
-    pub(crate) fn read(value: &Value, message_type: Option<&MessageType>) -> Option<Self> {
+    pub(crate) fn read<J: Json>(value: &J, message_type: Option<&MessageType>) -> Option<Self> {
         if !value.is_object() {
             return None;
         }
@@ -365,17 +374,18 @@ impl Sender {
 
 impl Message {
     /// Reads a message; `None` where it has no id.
-    pub(crate) fn read(value: &Value) -> Option<Self> {
-        let message_type = match value.get("message_type") {
-            Some(Value::String(word)) => word.as_str().into(),
-            Some(Value::Number(number)) => match number.as_i64() {
+    pub(crate) fn read<J: Json>(value: &J) -> Option<Self> {
+        let told = value.member("message_type");
+        let message_type = match (told.and_then(J::text), told.and_then(J::number)) {
+            (Some(word), _) => word.into(),
+            (None, Some(number)) => match number.as_i64() {
                 Some(0) => MessageType::Incoming,
                 Some(1) => MessageType::Outgoing,
                 Some(2) => MessageType::Activity,
                 Some(3) => MessageType::Template,
                 _ => MessageType::Other(number.to_string()),
             },
-            _ => MessageType::Other(String::new()),
+            (None, None) => MessageType::Other(String::new()),
         };
         Some(Self {
             id: integer(value, "id")?,
@@ -383,39 +393,35 @@ impl Message {
             content: text(value, "content"),
             content_type: text(value, "content_type"),
             content_attributes: object(value, "content_attributes").unwrap_or_default(),
-            private: value.get("private").and_then(Value::as_bool).unwrap_or(false),
-            sender: value.get("sender").and_then(|sender| Sender::read(sender, Some(&message_type))),
+            private: boolean(value, "private").unwrap_or(false),
+            sender: value.member("sender").and_then(|sender| Sender::read(sender, Some(&message_type))),
             message_type,
             source_id: text(value, "source_id"),
             created_at: time(value, "created_at"),
-            attachment_count: value.get("attachments").and_then(Value::as_array).map_or(0, Vec::len),
+            attachment_count: value.member("attachments").and_then(J::items).map_or(0, <[J]>::len),
         })
     }
 }
 
 impl Agent {
-    pub(crate) fn read(value: &Value) -> Option<Self> {
+    pub(crate) fn read<J: Json>(value: &J) -> Option<Self> {
         Some(Self {
             id: integer(value, "id")?,
             name: text(value, "name"),
             email: text(value, "email"),
             role: text(value, "role"),
-            confirmed: value.get("confirmed").and_then(Value::as_bool).unwrap_or(false),
+            confirmed: boolean(value, "confirmed").unwrap_or(false),
         })
     }
 }
 
 impl Webhook {
-    pub(crate) fn read(value: &Value) -> Option<Self> {
+    pub(crate) fn read<J: Json>(value: &J) -> Option<Self> {
         Some(Self {
             id: integer(value, "id")?,
             url: text(value, "url")?,
             name: text(value, "name"),
-            subscriptions: value
-                .get("subscriptions")
-                .and_then(Value::as_array)
-                .map(|names| names.iter().filter_map(Value::as_str).map(str::to_owned).collect())
-                .unwrap_or_default(),
+            subscriptions: texts(value, "subscriptions").unwrap_or_default(),
             secret: text(value, "secret").filter(|secret| !secret.is_empty()).map(SecretString::from),
         })
     }

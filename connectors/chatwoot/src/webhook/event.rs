@@ -2,7 +2,10 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::model::{Contact, Conversation, Message, Sender, integer, text, time, words};
+use crate::{
+    json::{Json, Tree},
+    model::{Contact, Conversation, Message, Sender, integer, text, time, words},
+};
 
 words! {
     /// What happened.
@@ -106,26 +109,26 @@ pub struct JsonError {
 /// # Errors
 /// Where the body isn't a JSON object with an `event`, or a message or conversation has no id.
 pub fn parse(raw: &[u8]) -> Result<Event, ParseError> {
-    let value: Value = serde_json::from_slice(raw).map_err(|error| JsonError {
+    let value: Tree<'_> = serde_json::from_slice(raw).map_err(|error| JsonError {
         kind: if error.is_eof() { "unexpected end" } else { "not JSON" },
         line: error.line(),
         column: error.column(),
     })?;
     let name: EventName =
-        value.get("event").and_then(Value::as_str).ok_or(ParseError::Missing("event"))?.into();
+        value.member("event").and_then(Json::text).ok_or(ParseError::Missing("event"))?.into();
     Event::read(name, &value)
 }
 
 impl Event {
-    fn read(name: EventName, value: &Value) -> Result<Self, ParseError> {
+    fn read<J: Json>(name: EventName, value: &J) -> Result<Self, ParseError> {
         let mut event = Self {
-            account_id: value.get("account").and_then(|account| integer(account, "id")),
+            account_id: value.member("account").and_then(|account| integer(account, "id")),
             occurred_at: None,
             conversation: None,
             message: None,
             contact: None,
             inbox: value
-                .get("inbox")
+                .member("inbox")
                 .and_then(|inbox| Some(Inbox { id: integer(inbox, "id")?, name: text(inbox, "name") })),
             actor: None,
             changed_attributes: changed_attributes(value),
@@ -134,7 +137,7 @@ impl Event {
         match &event.name {
             EventName::MessageCreated | EventName::MessageUpdated => {
                 let mut message = Message::read(value).ok_or(ParseError::Missing("id"))?;
-                event.conversation = value.get("conversation").and_then(Conversation::read);
+                event.conversation = value.member("conversation").and_then(Conversation::read);
                 message.conversation_id = event
                     .conversation
                     .as_ref()
@@ -177,18 +180,18 @@ impl Event {
                     .map(|time| time.with_timezone(&Utc));
             }
             EventName::WebwidgetTriggered => {
-                event.contact = value.get("contact").and_then(Contact::read);
-                event.conversation = value.get("current_conversation").and_then(Conversation::read);
+                event.contact = value.member("contact").and_then(Contact::read);
+                event.conversation = value.member("current_conversation").and_then(Conversation::read);
             }
             EventName::ConversationTypingOn | EventName::ConversationTypingOff => {
-                event.conversation = value.get("conversation").and_then(Conversation::read);
-                event.actor = value.get("user").and_then(|user| Sender::read(user, None));
+                event.conversation = value.member("conversation").and_then(Conversation::read);
+                event.actor = value.member("user").and_then(|user| Sender::read(user, None));
             }
             EventName::InboxCreated | EventName::InboxUpdated => {
                 event.occurred_at = time(value, "updated_at");
             }
             EventName::Other(_) => {
-                event.conversation = value.get("conversation").and_then(Conversation::read);
+                event.conversation = value.member("conversation").and_then(Conversation::read);
             }
         }
         if let Some(conversation) = &mut event.conversation {
@@ -203,7 +206,7 @@ impl Event {
         Ok(event)
     }
 
-    fn read_conversation(&mut self, value: &Value) -> Result<(), ParseError> {
+    fn read_conversation<J: Json>(&mut self, value: &J) -> Result<(), ParseError> {
         let conversation = Conversation::read(value).ok_or(ParseError::Missing("id"))?;
         self.occurred_at = conversation.updated_at.or(conversation.last_activity_at);
         self.conversation = Some(conversation);
@@ -212,16 +215,17 @@ impl Event {
 }
 
 /// `[{"status": {"previous_value": …, "current_value": …}}, …]`, or null, or absent.
-fn changed_attributes(value: &Value) -> Vec<ChangedAttribute> {
+fn changed_attributes<J: Json>(value: &J) -> Vec<ChangedAttribute> {
     value
-        .get("changed_attributes")
-        .and_then(Value::as_array)
+        .member("changed_attributes")
+        .and_then(J::items)
         .into_iter()
         .flatten()
-        .filter_map(Value::as_object)
+        .map(J::to_value)
+        .filter_map(|change| if let Value::Object(change) = change { Some(change) } else { None })
         .flatten()
         .map(|(name, change)| ChangedAttribute {
-            name: name.clone(),
+            name,
             previous: change.get("previous_value").cloned().unwrap_or_default(),
             current: change.get("current_value").cloned().unwrap_or_default(),
         })
