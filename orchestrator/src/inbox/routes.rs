@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use axum::{
     Json,
     body::Bytes,
@@ -61,7 +63,7 @@ const NO_SOURCE: &str = "none";
 
 /// A source that a request names, and whether the request was charged to its address for the look.
 struct Named {
-    source: Option<Source>,
+    source: Option<Arc<Source>>,
     charged: bool,
 }
 
@@ -105,6 +107,12 @@ impl Sent {
             headers: request.headers().clone(),
             query: request.uri().query().map(str::to_owned),
         }
+    }
+
+    /// The same, without a copy: the headers are gone from the request, whose body is all that is still asked for.
+    fn taken_from(request: &mut Request) -> Self {
+        let headers = std::mem::take(request.headers_mut());
+        Self { headers, method: request.method().clone(), query: request.uri().query().map(str::to_owned) }
     }
 
     fn parts(&self) -> RequestParts<'_> {
@@ -359,11 +367,11 @@ async fn accept(
     state: &AppState,
     charge: &Charge,
     named: Named,
-    request: Request,
+    mut request: Request,
 ) -> ProblemResult<Response> {
     let charged = named.charged;
     let unproven = || if charged { refused() } else { charge.for_failure(state, refused()) };
-    let sent = Sent::of(&request);
+    let sent = Sent::taken_from(&mut request);
     // Read in any case: an unknown source says the same as a known one with a wrong signature, whatever was sent.
     let label = named.source.as_ref().map_or(NO_SOURCE, Source::label);
     let body = read_body(state, request).await.inspect_err(|problem| {
@@ -402,7 +410,7 @@ async fn accept(
     // Without those that this scheme makes a secret; what is one anyway isn't kept, whatever the scheme.
     let kept = match &source.scheme {
         SourceScheme::Shared(scheme) => scheme.keepable(&sent.headers),
-        SourceScheme::Chatwoot | SourceScheme::Matrix => sent.headers.clone(),
+        SourceScheme::Chatwoot | SourceScheme::Matrix => sent.headers,
     };
     match verified {
         Verified::Question(answer) => Ok(answered(answer)),
@@ -477,7 +485,7 @@ async fn matrix_source(
     charge: &Charge,
     source: &str,
     headers: &HeaderMap,
-) -> Result<Source, Response> {
+) -> Result<Arc<Source>, Response> {
     let named = Named::find(state, charge, source).await.map_err(in_matrix_words)?.of_service("matrix");
     let charged = named.charged;
     let forbidden = || {
@@ -523,9 +531,9 @@ async fn matrix_transaction(
     State(state): State<AppState>,
     charge: Charge,
     ApiPath((source, transaction)): ApiPath<(String, String)>,
-    request: Request,
+    mut request: Request,
 ) -> Response {
-    let headers = request.headers().clone();
+    let headers = std::mem::take(request.headers_mut());
     let source = match matrix_source(&state, &charge, &source, &headers).await {
         Ok(source) => source,
         Err(response) => return response,

@@ -31,7 +31,7 @@ type OwnQuota = (RequestLimit, Arc<Quota<SourceId>>);
 /// What is remembered of sources.
 #[derive(Debug)]
 pub struct SourceCache {
-    found: Cache<SourceId, Option<Source>>,
+    found: Cache<SourceId, Option<Arc<Source>>>,
     /// The ids that have been a source's.
     seen: Cache<SourceId, ()>,
     only: Cache<String, Option<SourceId>>,
@@ -57,7 +57,7 @@ impl Default for SourceCache {
 ///
 /// # Errors
 /// [`SourceError`].
-pub async fn find(state: &AppState, id: SourceId) -> Result<Option<Source>, SourceError> {
+pub async fn find(state: &AppState, id: SourceId) -> Result<Option<Arc<Source>>, SourceError> {
     if let Some(remembered) = state.sources.found.get(&id).await {
         return Ok(remembered);
     }
@@ -76,7 +76,7 @@ pub async fn find(state: &AppState, id: SourceId) -> Result<Option<Source>, Sour
                     valid_until: secret.valid_until,
                 }));
             }
-            Some(Source {
+            Some(Arc::new(Source {
                 id: found.id,
                 tenant: found.tenant,
                 service: found.service,
@@ -84,7 +84,7 @@ pub async fn find(state: &AppState, id: SourceId) -> Result<Option<Source>, Sour
                 scheme: found.scheme,
                 secrets,
                 limit: found.limit,
-            })
+            }))
         }
     };
     if source.is_some() {
@@ -104,7 +104,7 @@ pub fn is_strange(state: &AppState, id: SourceId) -> bool {
 ///
 /// # Errors
 /// [`SourceError`].
-pub async fn only(state: &AppState, service: &str) -> Result<Option<Source>, SourceError> {
+pub async fn only(state: &AppState, service: &str) -> Result<Option<Arc<Source>>, SourceError> {
     let only = if let Some(remembered) = state.sources.only.get(service).await {
         remembered
     } else {
