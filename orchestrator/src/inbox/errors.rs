@@ -25,6 +25,11 @@ pub(super) fn is_of_the_row(error: &sqlx::Error) -> bool {
         || code(error).is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
+/// Whether there is such a row already: 23505, unique violation.
+pub(super) fn is_known(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| code == "23505")
+}
+
 /// Whether the day of a row has no partition.
 pub(super) fn is_missing_partition(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| code == "23514")

@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_millis(20);
 /// Other replicas are told of new events so often; this process takes most of its own itself.
 const TELL_OTHERS_EVERY: Duration = Duration::from_millis(50);
+/// After a repeat, so many batches are stored by the statement that stands repeats: where one comes, others follow.
+const WARY: u32 = 64;
 /// Days whose partitions are made where the day's own is missing.
 const DAYS_AHEAD: i32 = 2;
 
@@ -39,6 +41,8 @@ pub(super) struct Batcher {
     lanes: Arc<Lanes>,
     shared: Arc<Shared>,
     link: Option<SystemLink>,
+    /// For how many batches repeats are expected.
+    wary: u32,
     /// Whether nobody in this process processes what it accepts.
     tells_always: bool,
     told: Option<Instant>,
@@ -55,7 +59,7 @@ impl Batcher {
         shared: Arc<Shared>,
         tells_always: bool,
     ) -> Self {
-        Self { database, clock, lanes, shared, link: None, tells_always, told: None }
+        Self { database, clock, lanes, shared, link: None, wary: 0, tells_always, told: None }
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
@@ -129,9 +133,12 @@ impl Batcher {
         let Ok(link) = link else { return Err(sqlx::Error::PoolTimedOut) };
         let mut link = link?;
         let events: Vec<&Incoming> = batch.iter().map(|waiting| &waiting.event).collect();
+        let is_wary = self.wary > 0;
         let insert = async {
+            if !is_wary && store::insert_new(&mut link, &events).await? {
+                return Ok(None);
+            }
             let new = store::insert(&mut link, &events).await?;
-            // The number of rows is the fast path: all of them are new.
             if new == events.len() { Ok(None) } else { store::known(&mut link, &events).await.map(Some) }
         };
         let result = tokio::time::timeout(PATIENCE, insert).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
@@ -139,6 +146,7 @@ impl Batcher {
             self.link = Some(link);
         }
         let known = result?;
+        self.wary = if known.is_some() { WARY } else { self.wary.saturating_sub(1) };
         self.shared.batches.fetch_add(1, Ordering::SeqCst);
         Ok(match known {
             None => events.iter().map(|event| Stored { id: event.id, duplicate: false }).collect(),

@@ -5,7 +5,10 @@ use uuid::Uuid;
 use crate::{
     db::{Database, SystemLink},
     ids::InboxEventId,
-    inbox::model::{Incoming, lane},
+    inbox::{
+        errors,
+        model::{Incoming, lane},
+    },
 };
 
 /// A connection of its own for who stores.
@@ -17,35 +20,103 @@ pub(super) async fn connect(database: &Database) -> Result<SystemLink, sqlx::Err
     Ok(link)
 }
 
+/// Events as columns, in their order.
+struct Columns<'a> {
+    tenants: Vec<Uuid>,
+    ids: Vec<Uuid>,
+    times: Vec<DateTime<Utc>>,
+    sources: Vec<Uuid>,
+    subject_keys: Vec<i64>,
+    occurred: Vec<Option<DateTime<Utc>>>,
+    services: Vec<&'a str>,
+    types: Vec<&'a str>,
+    subjects: Vec<&'a str>,
+    deliveries: Vec<Option<&'a str>>,
+    uris: Vec<Option<&'a str>>,
+    hashes: Vec<&'a [u8]>,
+    requests: Vec<&'a [u8]>,
+    bytes: Vec<i32>,
+    lanes: Vec<i16>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(events: &[&'a Incoming]) -> Self {
+        fn all<'a, T>(events: &[&'a Incoming], column: impl Fn(&'a Incoming) -> T) -> Vec<T> {
+            events.iter().map(|event| column(event)).collect()
+        }
+        Self {
+            tenants: all(events, |event| event.tenant.0),
+            ids: all(events, |event| event.id.0),
+            times: all(events, |event| event.received_at),
+            sources: all(events, |event| event.source.0),
+            subject_keys: all(events, |event| event.subject_key),
+            occurred: all(events, |event| event.identified.occurred_at),
+            services: all(events, |event| event.service.as_str()),
+            types: all(events, |event| event.identified.event_type.as_str()),
+            subjects: all(events, |event| event.identified.subject.as_str()),
+            deliveries: all(events, |event| event.identified.delivery_id.as_deref()),
+            uris: all(events, |event| event.identified.source_uri.as_deref()),
+            hashes: all(events, |event| event.identified.key_hash.as_slice()),
+            requests: all(events, |event| event.sealed_request.as_slice()),
+            bytes: all(events, |event| i32::try_from(event.sealed_request.len()).unwrap_or(i32::MAX)),
+            lanes: all(events, |event| lane(event.subject_key)),
+        }
+    }
+}
+
+/// Stores events with their keys and their pending marks, where no key is known: whether it did. One statement, and one commit, or
+/// nothing. It has less to do than [`insert`], as long as nothing comes twice.
+pub(super) async fn insert_new(link: &mut SystemLink, events: &[&Incoming]) -> Result<bool, sqlx::Error> {
+    let told = Columns::of(events);
+    // All replicas take keys in the same order: none waits for another in a circle.
+    let done = sqlx::query!(
+        "WITH told AS MATERIALIZED (
+             SELECT tenant_id, id, received_at, source_id, subject_key, occurred_at, service, type, subject, delivery_id, source_uri, key_hash, sealed_request, bytes, lane, number
+             FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::bigint[], $6::timestamptz[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::bytea[], $13::bytea[],
+                         $14::integer[], $15::smallint[])
+                  WITH ORDINALITY AS told (tenant_id, id, received_at, source_id, subject_key, occurred_at, service, type, subject, delivery_id, source_uri, key_hash, sealed_request, bytes, lane, number)
+         ), key AS (
+             INSERT INTO inbox_keys (tenant_id, source_id, key_hash, event_id, received_at)
+             SELECT tenant_id, source_id, key_hash, id, received_at FROM told ORDER BY tenant_id, source_id, key_hash
+         ), event AS (
+             INSERT INTO inbox_events (tenant_id, id, received_at, source_id, subject_key, occurred_at, service, type, subject, delivery_id, source_uri, key_hash, sealed_request)
+             SELECT tenant_id, id, received_at, source_id, subject_key, occurred_at, service, type, subject, delivery_id, source_uri, key_hash, sealed_request FROM told
+         )
+         INSERT INTO inbox_pending (subject_key, received_at, tenant_id, event_id, bytes, lane)
+         SELECT subject_key, received_at, tenant_id, id, bytes, lane FROM told ORDER BY number",
+        &told.tenants,
+        &told.ids,
+        &told.times,
+        &told.sources,
+        &told.subject_keys,
+        &told.occurred as _,
+        &told.services as _,
+        &told.types as _,
+        &told.subjects as _,
+        &told.deliveries as _,
+        &told.uris as _,
+        &told.hashes as _,
+        &told.requests as _,
+        &told.bytes,
+        &told.lanes,
+    )
+    .execute(link.connection())
+    .await;
+    match done {
+        Ok(_) => Ok(true),
+        // By its key, or, where it is sent again after a lost answer, by its id.
+        Err(error) if errors::is_known(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Stores events with their keys and their pending marks, but for those whose key is known: how many were new. One statement, and
 /// one commit.
 pub(super) async fn insert(link: &mut SystemLink, events: &[&Incoming]) -> Result<usize, sqlx::Error> {
     // All replicas take keys in the same order: none waits for another in a circle.
     let mut sorted = events.to_vec();
     sorted.sort_unstable_by_key(|event| (event.tenant, event.source, event.identified.key_hash));
-    let keys_of = |event: fn(&Incoming) -> Uuid| sorted.iter().map(|one| event(one)).collect::<Vec<_>>();
-    let key_tenants = keys_of(|event| event.tenant.0);
-    let key_sources = keys_of(|event| event.source.0);
-    let key_events = keys_of(|event| event.id.0);
-    let key_hashes: Vec<&[u8]> = sorted.iter().map(|event| event.identified.key_hash.as_slice()).collect();
-    let key_times: Vec<_> = sorted.iter().map(|event| event.received_at).collect();
-
-    let of = |column: fn(&Incoming) -> Uuid| events.iter().map(|event| column(event)).collect::<Vec<_>>();
-    let (tenants, ids, sources) =
-        (of(|event| event.tenant.0), of(|event| event.id.0), of(|event| event.source.0));
-    let times: Vec<_> = events.iter().map(|event| event.received_at).collect();
-    let subject_keys: Vec<i64> = events.iter().map(|event| event.subject_key).collect();
-    let occurred: Vec<_> = events.iter().map(|event| event.identified.occurred_at).collect();
-    let services: Vec<&str> = events.iter().map(|event| event.service.as_str()).collect();
-    let types: Vec<&str> = events.iter().map(|event| event.identified.event_type.as_str()).collect();
-    let subjects: Vec<&str> = events.iter().map(|event| event.identified.subject.as_str()).collect();
-    let deliveries: Vec<_> = events.iter().map(|event| event.identified.delivery_id.as_deref()).collect();
-    let uris: Vec<_> = events.iter().map(|event| event.identified.source_uri.as_deref()).collect();
-    let hashes: Vec<&[u8]> = events.iter().map(|event| event.identified.key_hash.as_slice()).collect();
-    let requests: Vec<&[u8]> = events.iter().map(|event| event.sealed_request.as_slice()).collect();
-    let lanes: Vec<i16> = events.iter().map(|event| lane(event.subject_key)).collect();
-    let bytes: Vec<i32> =
-        events.iter().map(|event| i32::try_from(event.sealed_request.len()).unwrap_or(i32::MAX)).collect();
+    let (key, told) = (Columns::of(&sorted), Columns::of(events));
     let done = sqlx::query!(
         "WITH key AS (
              INSERT INTO inbox_keys (tenant_id, source_id, key_hash, event_id, received_at)
@@ -66,26 +137,26 @@ pub(super) async fn insert(link: &mut SystemLink, events: &[&Incoming]) -> Resul
               WITH ORDINALITY AS told (tenant_id, id, received_at, subject_key, bytes, lane, number)
          WHERE id IN (SELECT event_id FROM key)
          ORDER BY number",
-        &key_tenants,
-        &key_sources,
-        &key_hashes as _,
-        &key_events,
-        &key_times,
-        &tenants,
-        &ids,
-        &times,
-        &sources,
-        &subject_keys,
-        &occurred as _,
-        &services as _,
-        &types as _,
-        &subjects as _,
-        &deliveries as _,
-        &uris as _,
-        &hashes as _,
-        &requests as _,
-        &bytes,
-        &lanes,
+        &key.tenants,
+        &key.sources,
+        &key.hashes as _,
+        &key.ids,
+        &key.times,
+        &told.tenants,
+        &told.ids,
+        &told.times,
+        &told.sources,
+        &told.subject_keys,
+        &told.occurred as _,
+        &told.services as _,
+        &told.types as _,
+        &told.subjects as _,
+        &told.deliveries as _,
+        &told.uris as _,
+        &told.hashes as _,
+        &told.requests as _,
+        &told.bytes,
+        &told.lanes,
     )
     .execute(link.connection())
     .await?;
