@@ -15,7 +15,7 @@ use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres, Transaction,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres, SqlSafeStr, Transaction,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -150,7 +150,7 @@ impl Database {
     /// # Errors
     /// Where there is no connection.
     pub async fn system_tx(&self) -> Result<SystemTx, sqlx::Error> {
-        Ok(SystemTx(self.worker.begin().await?))
+        Ok(SystemTx(begin(&self.worker, "BEGIN").await?))
     }
 
     /// A connection of the worker's without a tenant, on which each statement is a transaction of its own.
@@ -222,6 +222,17 @@ async fn connect_login(setting: &'static str, url: &SecretString, most: u32) -> 
         .map_err(|source| ConnectError::Connect { setting, source })?
         .map_err(|source| ConnectError::Login { setting, source })?;
     Ok(pool)
+}
+
+/// Begins a transaction, to the end even where nobody waits for it any more: a `BEGIN` that is given up before its answer would give the
+/// connection back in a transaction that nobody knows of, for the next one's statements to end up in.
+async fn begin(
+    pool: &PgPool,
+    statement: impl SqlSafeStr,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let (connection, statement) = (pool.acquire().await?, statement.into_sql_str());
+    let begun = tokio::spawn(Transaction::begin(connection, Some(statement)));
+    begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
 /// The worker's transaction without a tenant. It accepts, claims and expires, and reads and writes Keycloak's mirror.

@@ -70,7 +70,7 @@ impl TenantTx {
             }
         }
         begin.push_str("}', true)");
-        let tx = pool.begin_with(AssertSqlSafe(begin)).await?;
+        let tx = super::begin(pool, AssertSqlSafe(begin)).await?;
         Ok(Self {
             tx,
             actor,

@@ -314,6 +314,31 @@ async fn a_worker_that_is_killed_at_any_point_loses_nothing_and_repeats_nothing(
 }
 
 #[tokio::test]
+async fn a_transaction_that_nobody_waits_for_any_more_leaves_no_connection_in_it() {
+    let wire = Wire::lay(Duration::from_millis(2)).await;
+    let app = TestApp::start_with(|config| wire.use_for_worker(config)).await;
+    let tenant = app.tenant(ACME);
+    for waits in 1..10 {
+        drop(killed_after(waits, app.state().database.worker_tx(tenant)).await);
+        drop(killed_after(waits, app.state().database.system_tx()).await);
+    }
+    let mut open = 0;
+    for _ in 0..200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        open = app
+            .count(
+                "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'",
+            )
+            .await;
+        if open == 0 {
+            break;
+        }
+    }
+    assert_eq!(open, 0);
+}
+
+#[tokio::test]
 async fn a_transaction_of_the_homeserver_is_told_event_by_event() {
     let app = TestApp::start().await;
     let hs_token = app.state().config.matrix.hs_token.expose_secret().to_owned();
