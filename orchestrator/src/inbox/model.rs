@@ -177,6 +177,8 @@ pub(super) struct Event {
 pub(super) struct Claim {
     /// Each lane with its fence.
     pub lanes: Vec<(i16, i64)>,
+    /// Whether something in them that has failed was to be tried again when they were claimed.
+    pub has_due: bool,
 }
 
 #[cfg(test)]

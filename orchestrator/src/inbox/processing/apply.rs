@@ -25,7 +25,7 @@ pub(super) const LEASE: TimeDelta = TimeDelta::seconds(30);
 #[derive(Debug)]
 pub(super) struct Planned {
     pub mark: Mark,
-    pub event: Event,
+    pub event: Arc<Event>,
     pub plan: Plan,
 }
 

@@ -107,7 +107,7 @@ impl World {
             .map(|mark| {
                 let event = events.remove(&mark.event).unwrap();
                 let plan = plan(&event, &state.master_key, &state.ui, state.clock.now()).unwrap();
-                Planned { mark: mark.clone(), event, plan }
+                Planned { mark: mark.clone(), event: event.into(), plan }
             })
             .collect()
     }
@@ -379,5 +379,7 @@ async fn what_is_next_is_shared_equally_between_tenants() {
     );
     let later = now + LEASE + TimeDelta::seconds(1);
     let second = store::claim(&mut connection, lane_bit(3), later, later + LEASE).await.unwrap();
-    assert_eq!(second.lanes, [(3, claim.lanes[0].1 + 1)]);
+    let ((first_lane, first_fence), (second_lane, second_fence)) = (claim.lanes[0], second.lanes[0]);
+    assert_eq!((first_lane, second_lane, second.lanes.len()), (3, 3, 1));
+    assert!(second_fence > first_fence);
 }

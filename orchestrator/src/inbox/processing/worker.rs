@@ -37,8 +37,9 @@ const BATCH: i64 = 1024;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// So many failed events are tried again before it is the others' turn.
 const RETRIES: i64 = 64;
-/// For how long a worker makes way after a batch while much comes in.
+/// For how long a worker makes way while much comes in: as long as its batch has taken, within these bounds.
 const PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// Among how many workers the lanes are shared when all have something: fewer and larger batches cost less, for as long as they keep
 /// the processors busy.
 const BATCHES_AT_A_TIME: usize = 2;
@@ -121,8 +122,9 @@ impl Processor {
                 continue;
             }
             let taken = Taken { lanes: Arc::clone(&lanes), set };
+            let begun = Instant::now();
             let processed = self.process(set).await;
-            self.make_way().await;
+            self.make_way(begun.elapsed()).await;
             if let Err(error) = processed {
                 tracing::warn!(error = %ErrorChain(&error), "the inbox could not be processed; it goes on in a moment");
                 tokio::time::sleep(AFTER_TROUBLE).await;
@@ -167,8 +169,9 @@ impl Processor {
     }
 
     async fn drain(&self, claim: &Claim) -> Result<usize, ApplyError> {
-        let mut done = self.retry(claim).await?;
+        let mut done = if claim.has_due { self.retry(claim).await? } else { 0 };
         loop {
+            let begun = Instant::now();
             let marks = {
                 let mut connection = self.state.database.system().await?;
                 store::next_marks(&mut connection, claim, BATCH).await?
@@ -188,14 +191,14 @@ impl Processor {
             if !is_full || self.state.lifecycle.soft.is_cancelled() {
                 return Ok(done);
             }
-            self.make_way().await;
+            self.make_way(begun.elapsed()).await;
         }
     }
 
     /// While much comes in, that goes first: it can't wait, and what is stored can. Batches become larger, and so cheaper.
-    async fn make_way(&self) {
+    async fn make_way(&self, took: Duration) {
         if self.state.intake.is_busy() {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(took.clamp(PAUSE, LONGEST_PAUSE)).await;
         }
     }
 
@@ -302,11 +305,11 @@ impl Processor {
         marks: Vec<Mark>,
         earlier: &HashMap<InboxEventId, i32>,
     ) -> Result<(Vec<Planned>, Vec<Failed>), ApplyError> {
-        let mut events: HashMap<InboxEventId, Event> = HashMap::new();
+        let mut events: HashMap<InboxEventId, Arc<Event>> = HashMap::new();
         if !marks.is_empty() {
             let mut connection = self.state.database.system().await?;
             let found = store::events(&mut connection, tenant, &marks).await?;
-            events.extend(found.into_iter().map(|event| (event.id, event)));
+            events.extend(found.into_iter().map(|event| (event.id, Arc::new(event))));
         }
         let now = self.state.clock.now();
         let (mut planned, mut failed) = (Vec::with_capacity(marks.len()), Vec::new());
