@@ -146,7 +146,7 @@ impl AppState {
         config.validate_for_serving()?;
         let Environment { clock, ids, lifecycle, start_page } = environment;
         let master_key = Arc::new(MasterKey::read(&config.crypto.key_file)?);
-        let tools = Tools::connect(&config)?;
+        let tools = Tools::connect(&config, &clock)?;
         let database = Database::connect(
             &config.database,
             Arc::clone(&clock),

@@ -1,14 +1,10 @@
 //! The suite's tools as this process is connected to them. One that isn't configured is absent, and what would go to it
 //! isn't done.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use connector_chatwoot::{ChatwootClient, ChatwootSettings, Message, NewNote};
-use connector_core::ConnectorError;
+use connector_core::{ConnectorError, SharedClock};
 use connector_jitsi::{JitsiError, JitsiSettings, Signing, TokenMinter};
 use connector_matrix::{MatrixClient, MatrixSettings, RoomId, RoomSpec};
 use moka::future::Cache;
@@ -45,27 +41,14 @@ pub enum ToolsError {
 pub struct Chatwoot {
     /// Where it is.
     pub url: Url,
-    token: SecretString,
-    bot_token: SecretString,
-    clients: Mutex<HashMap<i64, ChatwootClient>>,
+    // For no account of ours: its accounts share its connections and limits.
+    installation: ChatwootClient,
 }
 
 impl Chatwoot {
-    /// The client for one account; it keeps its connections.
-    ///
-    /// # Errors
-    /// Where the token can't be sent.
-    pub fn account(&self, account: i64) -> Result<ChatwootClient, ConnectorError> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&account) {
-            return Ok(client.clone());
-        }
-        let settings = ChatwootSettings::new(self.url.clone(), account, self.token.clone());
-        let has_bot = !self.bot_token.expose_secret().is_empty();
-        let client =
-            ChatwootClient::new(&if has_bot { settings.with_bot(self.bot_token.clone()) } else { settings })?;
-        clients.insert(account, client.clone());
-        Ok(client)
+    /// The client for one account.
+    pub fn account(&self, account: i64) -> ChatwootClient {
+        self.installation.for_account(account)
     }
 
     /// Writes a job's private note. Only a repeat looks for it first, page by page: nobody else can have written it.
@@ -79,7 +62,7 @@ impl Chatwoot {
         conversation: i64,
         note: &NewNote,
     ) -> Result<Message, ConnectorError> {
-        let client = self.account(account)?;
+        let client = self.account(account);
         if job.is_repeat() {
             client.ensure_private_note(conversation, note).await
         } else {
@@ -147,12 +130,17 @@ impl Tools {
     ///
     /// # Errors
     /// [`ToolsError`].
-    pub fn connect(config: &Config) -> Result<Self, ToolsError> {
+    pub fn connect(config: &Config, clock: &SharedClock) -> Result<Self, ToolsError> {
         let mut tools = Self::default();
         if !config.chatwoot.url.is_empty() {
             let url = parse_url("chatwoot.url", &config.chatwoot.url)?;
-            let (token, bot_token) = (config.chatwoot.token.clone(), config.chatwoot.bot_token.clone());
-            tools.chatwoot = Some(Arc::new(Chatwoot { url, token, bot_token, clients: Mutex::default() }));
+            let mut settings = ChatwootSettings::new(url.clone(), 0, config.chatwoot.token.clone())
+                .with_clock(Arc::clone(clock));
+            if !config.chatwoot.bot_token.expose_secret().is_empty() {
+                settings = settings.with_bot(config.chatwoot.bot_token.clone());
+            }
+            let installation = ChatwootClient::new(&settings)?;
+            tools.chatwoot = Some(Arc::new(Chatwoot { url, installation }));
         }
         if !config.matrix.url.is_empty() {
             let settings = MatrixSettings {
@@ -164,7 +152,7 @@ impl Tools {
             };
             let rooms = Cache::builder().max_capacity(10_000).time_to_live(ROOM_REMEMBERED).build();
             tools.matrix = Some(Arc::new(Matrix {
-                client: MatrixClient::new(&settings)?,
+                client: MatrixClient::with_clock(&settings, Arc::clone(clock))?,
                 hs_token: settings.hs_token,
                 rooms,
             }));

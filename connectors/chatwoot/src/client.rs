@@ -1,6 +1,10 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use connector_core::{ConnectorError, ErrorKind, HttpClient};
+use async_trait::async_trait;
+use connector_core::{
+    Capability, Connector, ConnectorError, ErrorKind, Health, HttpClient, Rate, ServerInfo, SharedClock,
+    SystemClock,
+};
 use http::HeaderName;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
@@ -20,6 +24,9 @@ const TOKEN_HEADER: HeaderName = HeaderName::from_static("api-access-token");
 /// Chatwoot answers 20 messages a page; this is how many pages back a note is looked for.
 const MESSAGE_PAGES: usize = 50;
 
+/// The first version that signs its webhooks.
+const SIGNED_SINCE: [u32; 3] = [4, 11, 2];
+
 /// How often a merge is repeated when someone else wrote in between.
 const MERGE_ATTEMPTS: usize = 3;
 
@@ -35,18 +42,37 @@ pub struct ChatwootSettings {
     /// An agent bot's access token. Where given, notes are written with it, so that they carry the bot's name and
     /// their echo can be told from an agent's note.
     pub bot_token: Option<SecretString>,
+    /// How many requests Chatwoot takes in what time from our address, where it counts (`RACK_ATTACK_LIMIT`: 3,000 a
+    /// minute unless told otherwise). Those above it wait here rather than be refused there.
+    pub rate: Option<Rate>,
+    /// The clock that says for how long a failing server is left alone.
+    pub clock: SharedClock,
 }
 
 impl ChatwootSettings {
     /// Settings without a bot: notes carry the token holder's name.
     pub fn new(url: Url, account_id: i64, token: SecretString) -> Self {
-        Self { url, account_id, token, bot_token: None }
+        Self { url, account_id, token, bot_token: None, rate: None, clock: Arc::new(SystemClock) }
     }
 
     /// The same settings with a bot that writes the notes.
     #[must_use]
     pub fn with_bot(mut self, bot_token: SecretString) -> Self {
         self.bot_token = Some(bot_token);
+        self
+    }
+
+    /// The same settings with a limit to the requests.
+    #[must_use]
+    pub fn with_rate(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
+    /// The same settings with another clock than the machine's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: SharedClock) -> Self {
+        self.clock = clock;
         self
     }
 }
@@ -106,6 +132,7 @@ pub struct ConversationPage {
 pub struct ChatwootClient {
     account_id: i64,
     account: String,
+    has_bot: bool,
     administrator: HttpClient,
     writer: HttpClient,
 }
@@ -116,11 +143,13 @@ impl ChatwootClient {
     /// # Errors
     /// Where a token can't stand in a header or the TLS back end can't be set up.
     pub fn new(settings: &ChatwootSettings) -> Result<Self, ConnectorError> {
-        let client = |token: &SecretString| {
-            HttpClient::builder(SERVICE, settings.url.clone())
-                .secret_header(TOKEN_HEADER, token.expose_secret())?
-                .build()
-        };
+        let mut server =
+            HttpClient::builder(SERVICE, settings.url.clone()).clock(Arc::clone(&settings.clock));
+        if let Some(rate) = settings.rate {
+            server = server.rate(rate);
+        }
+        let server = server.build()?;
+        let client = |token: &SecretString| server.with_secret_header(TOKEN_HEADER, token.expose_secret());
         let administrator = client(&settings.token)?;
         let writer = match &settings.bot_token {
             Some(token) => client(token)?,
@@ -129,9 +158,17 @@ impl ChatwootClient {
         Ok(Self {
             account_id: settings.account_id,
             account: settings.account_id.to_string(),
+            has_bot: settings.bot_token.is_some(),
             administrator,
             writer,
         })
+    }
+
+    /// The same for another account of the installation. Both share the installation's connections and limits, and notice
+    /// together where it fails.
+    #[must_use]
+    pub fn for_account(&self, account_id: i64) -> Self {
+        Self { account_id, account: account_id.to_string(), ..self.clone() }
     }
 
     /// The account that this client works in.
@@ -165,7 +202,7 @@ impl ChatwootClient {
             .writer
             .post(&self.path(&["conversations", &conversation_id, "messages"]), &body, None)
             .await
-            .map_err(|error| known_limits(after_a_write(error)))?;
+            .map_err(known_limits)?;
         let message =
             Message::read(&answer).ok_or_else(|| not_chatwoot(ErrorKind::Ambiguous, "a message"))?;
         self.check_private(conversation, message).await
@@ -389,7 +426,7 @@ impl ChatwootClient {
             return self.complete_subscriptions(webhook, subscriptions).await;
         }
         let body = json!({"webhook": {"url": url.as_str(), "name": name, "subscriptions": subscriptions}});
-        match self.administrator.post(&self.path(&["webhooks"]), &body, None).await.map_err(after_a_write) {
+        match self.administrator.post(&self.path(&["webhooks"]), &body, None).await {
             Ok(answer) => webhook_of(&answer),
             // Taken (422) or unknown: someone else may have registered it, or our own request did.
             Err(error) if error.status == Some(422) || error.kind == ErrorKind::Ambiguous => {
@@ -541,7 +578,7 @@ impl ChatwootClient {
         let id = webhook.id.to_string();
         let answer: Value = self
             .administrator
-            .put(&self.path(&["webhooks", &id]), &[], &json!({"webhook": {"subscriptions": all}}), None)
+            .patch(&self.path(&["webhooks", &id]), &json!({"webhook": {"subscriptions": all}}), None)
             .await?;
         webhook_of(&answer)
     }
@@ -562,14 +599,57 @@ fn webhook_of(answer: &Value) -> Result<Webhook, ConnectorError> {
         .ok_or_else(|| not_chatwoot(ErrorKind::Ambiguous, "a webhook"))
 }
 
-/// A 5xx after a write tells nothing: a proxy in front gives up (502, 504) while Chatwoot goes on, and Chatwoot itself
-/// can crash after it stored.
-fn after_a_write(mut error: ConnectorError) -> ConnectorError {
-    if error.kind == ErrorKind::Transient && error.status.is_some_and(|status| status >= 500 && status != 503)
-    {
-        error.kind = ErrorKind::Ambiguous;
+#[async_trait]
+impl Connector for ChatwootClient {
+    fn service(&self) -> &'static str {
+        SERVICE
     }
-    error
+
+    fn capabilities(&self) -> Vec<Capability> {
+        const ALWAYS: [Capability; 5] = [
+            Capability { name: "webhooks", description: "tells of messages, conversations and contacts" },
+            Capability { name: "private_notes", description: "keeps notes that only agents see" },
+            Capability { name: "labels", description: "labels conversations" },
+            Capability { name: "custom_attributes", description: "keeps attributes of conversations" },
+            Capability { name: "status", description: "opens, resolves and puts off conversations" },
+        ];
+        const BOT: Capability = Capability {
+            name: "bot_notes",
+            description: "signs notes with a bot's name, not with a person's",
+        };
+        ALWAYS.into_iter().chain(self.has_bot.then_some(BOT)).collect()
+    }
+
+    /// Of two tokens, the one that fails.
+    fn health(&self) -> Health {
+        let (administrator, writer) = (self.administrator.health(), self.writer.health());
+        if writer.is_failing() && !administrator.is_failing() { writer } else { administrator }
+    }
+
+    async fn check(&self) -> Result<ServerInfo, ConnectorError> {
+        let answer: Value = self.administrator.get(&["api"], &[], None).await?;
+        let version = answer
+            .get("version")
+            .and_then(Value::as_str)
+            .ok_or_else(|| not_chatwoot(ErrorKind::Misconfigured, "a version"))?;
+        // Only administrators may see them.
+        self.webhooks().await?;
+        let mut warnings = Vec::new();
+        if version_number(version).is_some_and(|version| version < SIGNED_SINCE) {
+            warnings.push(format!("Chatwoot {version} does not sign its webhooks: 4.11.2 and later do"));
+        }
+        if !self.has_bot {
+            warnings.push("without a bot's token, notes carry the administrator's name".to_owned());
+        }
+        Ok(ServerInfo { version: Some(version.to_owned()), identity: None, warnings })
+    }
+}
+
+/// `4.15.1` and `4.15.1-rc1` alike.
+fn version_number(version: &str) -> Option<[u32; 3]> {
+    let mut parts = version.split(['.', '-', '+']).map(str::parse);
+    let mut part = || parts.next()?.ok();
+    Some([part()?, part()?, part()?])
 }
 
 /// More than 200 messages a minute in a conversation is a 422, and passes.

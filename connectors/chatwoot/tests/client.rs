@@ -9,7 +9,7 @@ use connector_chatwoot::{
     SenderKind,
     fake::{ACCOUNT_ID, FailureKind},
 };
-use connector_core::ErrorKind;
+use connector_core::{Connector as _, ErrorKind, Health};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
 
@@ -264,4 +264,42 @@ async fn a_wrong_token_a_missing_conversation_and_a_dead_server_are_told_apart()
 fn an_address_with_a_prefix_keeps_it() {
     let url = ChatwootClient::conversation_url(&"https://a.test/chat/".parse().unwrap(), 3, 26).unwrap();
     assert_eq!(url.as_str(), "https://a.test/chat/app/accounts/3/conversations/26");
+}
+
+#[tokio::test]
+async fn a_check_says_the_version_and_needs_an_administrators_token() {
+    let double = Double::start().await;
+    let info = double.client.check().await.unwrap();
+    assert_eq!((info.version.as_deref(), info.warnings), (Some("4.15.1"), Vec::new()));
+    assert!(double.client.capabilities().iter().any(|capability| capability.name == "bot_notes"));
+
+    let without_bot = ChatwootSettings::new(double.url.clone(), ACCOUNT_ID, double.fake.admin_token());
+    let without_bot = ChatwootClient::new(&without_bot).unwrap();
+    assert_eq!(without_bot.check().await.unwrap().warnings.len(), 1);
+    assert!(!without_bot.capabilities().iter().any(|capability| capability.name == "bot_notes"));
+
+    let bot = ChatwootSettings::new(double.url.clone(), ACCOUNT_ID, double.fake.bot_token());
+    let bot = ChatwootClient::new(&bot).unwrap();
+    assert_eq!(bot.check().await.unwrap_err().kind, ErrorKind::Unauthorised);
+    assert!(matches!(bot.health(), Health::Failing { kind: ErrorKind::Unauthorised, .. }));
+}
+
+#[tokio::test]
+async fn the_clients_of_two_accounts_notice_together_that_the_installation_fails() {
+    let double = Double::start().await;
+    let conversation = double.customer_writes("Hello").await;
+    for _ in 0..5 {
+        double.fake.fail_next(FailureKind::ServerError);
+        assert!(double.client.create_private_note(conversation, &note("1")).await.is_err());
+    }
+    assert!(double.client.health().is_failing(), "the bot's token is the one that fails");
+    double.fake.received().take();
+    let other = double.client.for_account(2);
+    assert_eq!(other.account_id(), 2);
+    let error = other.agents().await.unwrap_err();
+    assert_eq!((error.kind, error.retry_after.is_some()), (ErrorKind::Transient, true));
+    assert!(double.fake.received().take().is_empty(), "nothing was sent");
+    double.clock.advance(chrono::TimeDelta::seconds(10));
+    double.client.create_private_note(conversation, &note("1")).await.unwrap();
+    assert!(!double.client.health().is_failing());
 }

@@ -1,7 +1,10 @@
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use connector_core::{ConnectorError, ErrorKind, HttpClient, SharedClock};
+use connector_core::{
+    Capability, Connector, ConnectorError, ErrorKind, Health, HttpClient, ServerInfo, SharedClock,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::sync::Mutex;
@@ -72,7 +75,7 @@ impl KeycloakAdmin {
     /// # Errors
     /// Where the HTTP client can't be set up.
     pub fn new(settings: KeycloakSettings, clock: SharedClock) -> Result<Self, ConnectorError> {
-        let http = HttpClient::builder(SERVICE, settings.url.clone()).build()?;
+        let http = HttpClient::builder(SERVICE, settings.url.clone()).clock(Arc::clone(&clock)).build()?;
         Ok(Self { http, settings, clock, token: Mutex::new(None) })
     }
 
@@ -251,6 +254,29 @@ impl KeycloakAdmin {
             usable_until: asked_at + lifetime - TOKEN_RESERVE,
         });
         Ok(response.access_token)
+    }
+}
+
+#[async_trait]
+impl Connector for KeycloakAdmin {
+    fn service(&self) -> &'static str {
+        SERVICE
+    }
+
+    fn capabilities(&self) -> Vec<Capability> {
+        vec![
+            Capability { name: "users", description: "says who people are" },
+            Capability { name: "groups", description: "says which groups there are, and who is in them" },
+        ]
+    }
+
+    fn health(&self) -> Health {
+        self.http.health()
+    }
+
+    async fn check(&self) -> Result<ServerInfo, ConnectorError> {
+        let _: Vec<User> = self.get(&["users"], &[("max", "1")]).await?;
+        Ok(ServerInfo { identity: Some(self.settings.client_id.clone()), ..ServerInfo::default() })
     }
 }
 

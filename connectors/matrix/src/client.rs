@@ -1,6 +1,10 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use connector_core::{ConnectorError, ErrorKind, HttpClient};
+use async_trait::async_trait;
+use connector_core::{
+    Capability, Connector, ConnectorError, ErrorKind, Health, HttpClient, ServerInfo, SharedClock,
+    SystemClock,
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -126,6 +130,14 @@ impl MatrixClient {
     /// # Errors
     /// `Misconfigured` where the settings name no user or the URL can't have a path.
     pub fn new(settings: &MatrixSettings) -> Result<Self, ConnectorError> {
+        Self::with_clock(settings, Arc::new(SystemClock))
+    }
+
+    /// The same with a clock that says for how long a failing homeserver is left alone.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_clock(settings: &MatrixSettings, clock: SharedClock) -> Result<Self, ConnectorError> {
         let misconfigured =
             |message: &str| ConnectorError::new(ErrorKind::Misconfigured, SERVICE, message.to_owned());
         if !is_server_name(&settings.server_name) {
@@ -137,7 +149,7 @@ impl MatrixClient {
         let sender = UserId::try_from(format!("@{}:{}", settings.sender_localpart, settings.server_name))
             .map_err(|error| misconfigured("the sender's localpart makes no user id").with_source(error))?;
         Ok(Self {
-            http: HttpClient::builder(SERVICE, settings.url.clone()).build()?,
+            http: HttpClient::builder(SERVICE, settings.url.clone()).clock(clock).build()?,
             as_token: settings.as_token.clone(),
             server_name: settings.server_name.clone(),
             sender_localpart: settings.sender_localpart.clone(),
@@ -438,6 +450,36 @@ impl MatrixClient {
     ) -> Result<T, ConnectorError> {
         let segments = [&CLIENT[..], segments].concat();
         self.http.put(&segments, &[], body, Some(self.as_token.expose_secret())).await
+    }
+}
+
+#[async_trait]
+impl Connector for MatrixClient {
+    fn service(&self) -> &'static str {
+        SERVICE
+    }
+
+    fn capabilities(&self) -> Vec<Capability> {
+        vec![
+            Capability { name: "rooms", description: "makes rooms and spaces, and finds them again" },
+            Capability { name: "notices", description: "posts notices, and changes them in place" },
+            Capability { name: "members", description: "invites and removes people" },
+            Capability { name: "transactions", description: "tells what happens in the bot's rooms" },
+        ]
+    }
+
+    fn health(&self) -> Health {
+        self.http.health()
+    }
+
+    async fn check(&self) -> Result<ServerInfo, ConnectorError> {
+        let version = self.versions().await?.versions.pop();
+        let WhoAmI { user_id } = self.whoami().await?;
+        if user_id != self.sender {
+            let message = format!("the token is {user_id}'s, and the bot is {}", self.sender);
+            return Err(ConnectorError::new(ErrorKind::Misconfigured, SERVICE, message));
+        }
+        Ok(ServerInfo { version, identity: Some(user_id.to_string()), warnings: Vec::new() })
     }
 }
 

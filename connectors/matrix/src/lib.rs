@@ -1,14 +1,4 @@
-//! Chancery's connector to Matrix.
-//!
-//! Chancery is an *application service*: the homeserver (Synapse) knows it by a registration file
-//! ([`registration_yaml`]), lets its bot act without rate limits ([`MatrixClient`]), and pushes what happens in the
-//! bot's rooms ([`appservice`]).
-//!
-//! Whatever is sent carries a transaction id that the caller derives from its own job: sent again, it is the same
-//! event. Rooms are made under an alias, which is what makes making them repeatable
-//! ([`MatrixClient::ensure_room`]).
-//!
-//! The feature `fake` adds a double of a homeserver with the endpoints that are used here.
+#![doc = include_str!("../README.md")]
 
 pub mod appservice;
 mod client;

@@ -17,7 +17,7 @@ use axum::{
     routing::{post, put},
 };
 use chrono::{DateTime, TimeDelta};
-use connector_core::{ErrorKind, MockClock, RandomIds};
+use connector_core::{Connector as _, ErrorKind, MockClock, RandomIds};
 use connector_matrix::{
     MatrixClient, MatrixSettings, Membership, RoomAlias, RoomId, RoomPreset, RoomSpec, UserId,
     appservice::{self, Transaction},
@@ -68,7 +68,7 @@ impl Server {
         })
         .unwrap();
         tokio::spawn(connector_core::fake::serve(double.router(), listener, std::future::pending()));
-        let client = MatrixClient::new(&settings(&base, AS_TOKEN)).unwrap();
+        let client = MatrixClient::with_clock(&settings(&base, AS_TOKEN), Arc::clone(&clock) as _).unwrap();
         Self { double, client, base, clock, state }
     }
 
@@ -339,6 +339,9 @@ async fn a_rate_limit_says_how_long_to_wait() {
     assert_eq!((error.kind, error.status), (ErrorKind::Transient, Some(429)));
     assert_eq!(error.code.as_deref(), Some("M_LIMIT_EXCEEDED"));
     assert_eq!(error.retry_after, Some(Duration::from_secs(2)), "the longer of header and body");
+    let error = server.client.whoami().await.unwrap_err();
+    assert_eq!((error.status, error.retry_after), (None, Some(Duration::from_secs(2))), "it wasn't called");
+    server.clock.advance(chrono::TimeDelta::seconds(2));
     server.client.send_notice(&room, "job-1", "x", None).await.unwrap();
     server.double.fail_next(Failure::BadGateway);
     let error = server.client.whoami().await.unwrap_err();
@@ -590,4 +593,15 @@ async fn a_push_with_another_hs_token_is_refused_and_repeated() {
     assert_eq!(receiver.pushed(), []);
     assert_eq!(push(HS_TOKEN).await, (200, json!({})));
     assert_eq!(receiver.pushed().len(), 1);
+}
+
+#[tokio::test]
+async fn a_check_tells_the_bots_token_from_another() {
+    let server = Server::start().await;
+    let info = server.client.check().await.unwrap();
+    assert_eq!(info.identity.as_deref(), Some("@_chancery:example.org"));
+    assert!(info.version.is_some_and(|version| version.starts_with('v')));
+    let stranger = MatrixClient::new(&settings(&server.base, "wrong")).unwrap();
+    assert_eq!(stranger.check().await.unwrap_err().kind, ErrorKind::Unauthorised);
+    assert!(stranger.health().is_failing() && !server.client.health().is_failing());
 }

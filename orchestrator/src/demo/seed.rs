@@ -44,7 +44,7 @@ pub async fn seed(state: &AppState, doubles: &Doubles, data_dir: &DataDir) -> an
             register_source(state, tenant, SourceScheme::Chatwoot, "Website", &account, None).await?;
         let url = source_url("chatwoot", source)?;
         let chatwoot =
-            state.tools.chatwoot.as_ref().context("Chatwoot is not connected")?.account(ACCOUNT_ID)?;
+            state.tools.chatwoot.as_ref().context("Chatwoot is not connected")?.account(ACCOUNT_ID);
         let webhook = chatwoot.register_webhook(&url, "Chancery", &SUBSCRIPTIONS).await?;
         let secret = webhook.secret.context("Chatwoot has minted no secret")?;
         register_source(state, tenant, SourceScheme::Chatwoot, "Website", &account, Some(secret)).await?;

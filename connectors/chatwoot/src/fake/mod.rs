@@ -204,6 +204,7 @@ impl FakeChatwoot {
     pub fn settings(&self) -> ChatwootSettings {
         ChatwootSettings::new(self.public_url.clone(), ACCOUNT_ID, self.admin_token())
             .with_bot(self.bot_token())
+            .with_clock(Arc::clone(&self.clock))
     }
 
     /// The administrator's access token.

@@ -1,4 +1,4 @@
-use connector_core::ErrorKind;
+use connector_core::{Connector as _, ErrorKind, Health};
 use connector_keycloak::{Group, User, fake::NewUser};
 use futures::future::join_all;
 use uuid::{Uuid, uuid};
@@ -242,4 +242,15 @@ async fn a_deleted_user_is_gone_and_so_are_its_sessions() {
     assert_eq!(server.admin().user(id).await.unwrap(), None);
     assert_ne!(server.refresh(tokens["refresh_token"].as_str().unwrap()).await.0, 200);
     assert!(server.double.delete_user("outsider").is_err());
+}
+
+#[tokio::test]
+async fn a_check_needs_the_right_to_read_users() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    assert_eq!(admin.check().await.unwrap().identity.as_deref(), Some(SYNC.0));
+    assert!(matches!(admin.health(), Health::Working { .. }));
+    let automation = server.admin_as(AUTOMATION);
+    assert_eq!(automation.check().await.unwrap_err().kind, ErrorKind::Unauthorised);
+    assert!(automation.health().is_failing());
 }

@@ -265,7 +265,8 @@ enum Pushed {
 }
 
 fn appservice_client(url: Url) -> Result<HttpClient, ConnectorError> {
-    HttpClient::builder(SERVICE, url).build()
+    // A homeserver waits between its pushes by rules of its own.
+    HttpClient::builder(SERVICE, url).without_circuit().build()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
