@@ -425,7 +425,7 @@ impl ChatwootClient {
         if let Some(webhook) = self.webhook_to(url).await? {
             return self.complete_subscriptions(webhook, subscriptions).await;
         }
-        let body = json!({"webhook": {"url": url.as_str(), "name": name, "subscriptions": subscriptions}});
+        let body = json!({"url": url.as_str(), "name": name, "subscriptions": subscriptions});
         match self.administrator.post(&self.path(&["webhooks"]), &body, None).await {
             Ok(answer) => webhook_of(&answer),
             // Taken (422) or unknown: someone else may have registered it, or our own request did.
@@ -507,6 +507,11 @@ impl ChatwootClient {
         Ok(url)
     }
 
+    /// `POST`s below the account, as the administrator.
+    pub(crate) async fn write(&self, segments: &[&str], body: &Value) -> Result<Value, ConnectorError> {
+        self.administrator.post(&self.path(segments), body, None).await
+    }
+
     fn path<'a>(&'a self, segments: &[&'a str]) -> Vec<&'a str> {
         let mut path = vec!["api", "v1", "accounts", self.account.as_str()];
         path.extend(segments);
@@ -578,7 +583,7 @@ impl ChatwootClient {
         let id = webhook.id.to_string();
         let answer: Value = self
             .administrator
-            .patch(&self.path(&["webhooks", &id]), &json!({"webhook": {"subscriptions": all}}), None)
+            .patch(&self.path(&["webhooks", &id]), &json!({"subscriptions": all}), None)
             .await?;
         webhook_of(&answer)
     }

@@ -5,9 +5,11 @@
 //! repetition by.
 
 mod event;
+mod own;
 mod signature;
 
 pub use event::{ChangedAttribute, Event, EventName, Inbox, ParseError, content_key, parse, redact, subject};
+pub use own::OwnWrites;
 pub use signature::{
     DELIVERY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, Verified, VerifyError, WINDOW, sign, verify,
 };

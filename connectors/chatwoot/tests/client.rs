@@ -5,9 +5,9 @@ mod common;
 
 use common::Double;
 use connector_chatwoot::{
-    ChatwootClient, ChatwootSettings, ConversationFilter, ConversationStatus, NOTE_NOT_PRIVATE, NewNote,
-    SenderKind,
-    fake::{ACCOUNT_ID, FailureKind},
+    AssignTo, ChatwootClient, ChatwootSettings, ConversationFilter, ConversationStatus, NOT_ASSIGNED,
+    NOTE_NOT_PRIVATE, NewNote, SenderKind,
+    fake::{ACCOUNT_ID, BOT_ID, FailureKind},
 };
 use connector_core::{Connector as _, ErrorKind, Health};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -302,4 +302,30 @@ async fn the_clients_of_two_accounts_notice_together_that_the_installation_fails
     double.clock.advance(chrono::TimeDelta::seconds(10));
     double.client.create_private_note(conversation, &note("1")).await.unwrap();
     assert!(!double.client.health().is_failing());
+}
+
+#[tokio::test]
+async fn a_conversation_is_assigned_to_an_agent_a_bot_and_nobody() {
+    let double = Double::start().await;
+    let conversation = double.customer_writes("Hello").await;
+    let assigned = double.client.assign(conversation, AssignTo::Agent(6)).await.unwrap();
+    assert_eq!(assigned.assignee.unwrap().name.as_deref(), Some("Ben Agent"));
+    double.fake.received().take();
+    double.client.assign(conversation, AssignTo::Agent(6)).await.unwrap();
+    let asked: Vec<_> = double.fake.received().take().into_iter().map(|request| request.method).collect();
+    assert_eq!(asked, ["GET"], "it was so already");
+    let assigned = double.client.assign(conversation, AssignTo::Bot(BOT_ID)).await.unwrap();
+    assert_eq!(assigned.assignee.unwrap().kind, SenderKind::AgentBot);
+    assert_eq!(double.client.assign(conversation, AssignTo::Nobody).await.unwrap().assignee, None);
+}
+
+#[tokio::test]
+async fn an_assignment_that_chatwoot_answered_with_success_and_did_not_make_is_an_error() {
+    let double = Double::start().await;
+    let conversation = double.customer_writes("Hello").await;
+    double.client.assign(conversation, AssignTo::Agent(6)).await.unwrap();
+    for to in [AssignTo::Agent(77), AssignTo::Team(1)] {
+        let error = double.client.assign(conversation, to).await.unwrap_err();
+        assert_eq!((error.kind, error.code.as_deref()), (ErrorKind::Permanent, Some(NOT_ASSIGNED)), "{to:?}");
+    }
 }

@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, path::PathBuf};
 use common::{Double, Receiver, options};
 use connector_chatwoot::{
     MessageType, SenderKind,
-    fake::{ACCOUNT_ID, FakeChatwoot, OpenError},
-    webhook::{DELIVERY_HEADER, EventName, content_key},
+    fake::{ACCOUNT_ID, BOT_ID, FakeChatwoot, OpenError},
+    webhook::{DELIVERY_HEADER, EventName, OwnWrites, content_key, parse},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
@@ -368,4 +368,35 @@ async fn what_is_sent_has_the_keys_of_4_15_1() {
     let answer = double.post(&path("/messages"), Some(&double.fake.bot_token()), &note).await;
     assert_eq!(key_set(&answer), key_set(&fixture("rest.create_message.response")));
     assert!(DELIVERY_HEADER.as_str().starts_with("x-chatwoot"));
+}
+
+#[tokio::test]
+async fn what_we_wrote_is_told_from_what_people_wrote() {
+    let double = Double::start().await;
+    let (receiver, _secret) = subscribed(&double, &["message_created"]).await;
+    let own = OwnWrites { bot_id: Some(BOT_ID), source_id_prefix: "chancery:".to_owned() };
+    let mut conversation = 0;
+    // What a customer sends is never ours, whatever it is called.
+    for (content, source_id) in [("Hello", json!(null)), ("Hello", json!("chancery:1:decision"))] {
+        conversation = double.customer_writes(content).await;
+        let mut delivery = receiver.take(1).await.remove(0).value();
+        delivery["source_id"] = source_id;
+        assert!(!own.include(&parse(delivery.to_string().as_bytes()).unwrap()));
+    }
+    let messages = conversation_path(conversation, "/messages");
+    let (admin, bot) = (double.fake.admin_token(), double.fake.bot_token());
+    for (token, source_id, is_ours) in [
+        (&bot, json!(null), true),
+        (&bot, json!("chancery:1:decision"), true),
+        // Without a bot's token our notes carry the administrator's name.
+        (&admin, json!("chancery:2:decision"), true),
+        (&admin, json!("other:2:decision"), false),
+        (&admin, json!(null), false),
+    ] {
+        let note = json!({"content": "/escalate", "private": true, "source_id": source_id});
+        double.post(&messages, Some(token), &note).await;
+        let event = receiver.take(1).await[0].event();
+        assert_eq!(own.include(&event), is_ours, "{source_id}");
+        assert!(!OwnWrites::default().include(&event), "nobody's bot and an empty mark are nobody's");
+    }
 }
