@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use crate::{root, shown};
 
 /// The crates of ours that a crate may depend on.
-const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
     ("connectors/core", &[]),
     ("connectors/keycloak", &["connector-core"]),
     ("connectors/chatwoot", &["connector-core"]),
@@ -56,6 +56,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
             "local-postgres",
         ],
     ),
+    ("tests/contract/chatwoot", &["connector-core", "connector-chatwoot"]),
     ("tests/fuzz", &["connector-webhooks", "connector-chatwoot", "connector-matrix"]),
     ("tests/xtask", &["local-postgres"]),
 ];

@@ -1,0 +1,233 @@
+//! Chatwoot can't be run where these tests are, so its own description of its API stands in for it: every request that the
+//! client sends, and every answer of the double, is held against the OpenAPI document of Chatwoot 4.15.1.
+//!
+//! The document isn't part of this repository: it is read beside it, and where it isn't there, the cases are told as not run.
+//! Where the document is known to be wrong, [`exceptions`] says so, one finding at a time; one that no case needs any more
+//! fails as well, so that the list only shrinks.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "what goes wrong in a test fails it")]
+
+mod document;
+mod exceptions;
+mod stage;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use connector_chatwoot::{
+    AssignTo, ChatwootClient, ChatwootSettings, ConversationFilter, ConversationStatus, NewNote,
+    fake::{ACCOUNT_ID, BOT_ID, FailureKind},
+};
+use connector_core::{Connector as _, ErrorKind};
+use document::{Document, Exchange};
+use exceptions::EXCEPTIONS;
+use http::Method;
+use serde_json::{Map, json};
+use stage::Stage;
+
+fn note(source_id: &str) -> NewNote {
+    NewNote {
+        content: "**Approved** by Cleo".to_owned(),
+        source_id: source_id.to_owned(),
+        content_attributes: Map::from_iter([("chancery".to_owned(), json!({"kind": "decision"}))]),
+    }
+}
+
+async fn a_check(stage: &Stage) {
+    stage.client.check().await.unwrap();
+}
+
+async fn webhooks(stage: &Stage) {
+    let url = "https://chancery.test/api/v1/webhooks/chatwoot/1".parse().unwrap();
+    stage.client.register_webhook(&url, "Chancery", &["message_created"]).await.unwrap();
+    let all = ["message_created", "message_updated", "conversation_updated", "contact_updated"];
+    let webhook = stage.client.register_webhook(&url, "Chancery", &all).await.unwrap();
+    assert_eq!(webhook.subscriptions, all);
+    assert_eq!(stage.client.webhooks().await.unwrap().len(), 1);
+}
+
+async fn agents(stage: &Stage) {
+    assert!(!stage.client.agents().await.unwrap().is_empty());
+}
+
+async fn conversations(stage: &Stage) {
+    let conversation = stage.conversation().await;
+    stage.client.conversation(conversation).await.unwrap();
+    for filter in [
+        ConversationFilter::Open,
+        ConversationFilter::Resolved,
+        ConversationFilter::Pending,
+        ConversationFilter::Snoozed,
+        ConversationFilter::All,
+    ] {
+        stage.client.conversations(filter, 1).await.unwrap();
+    }
+    assert_eq!(stage.client.conversations_updated_within(60).await.unwrap().len(), 1);
+}
+
+async fn private_notes(stage: &Stage) {
+    let conversation = stage.conversation().await;
+    let first = stage.client.post_private_note(conversation, &note("chancery:1:decision")).await.unwrap();
+    let again = stage.client.ensure_private_note(conversation, &note("chancery:1:decision")).await.unwrap();
+    assert_eq!(first.id, again.id);
+    stage.client.messages_before(conversation, Some(first.id)).await.unwrap();
+}
+
+async fn a_note_that_came_out_public(stage: &Stage) {
+    let conversation = stage.conversation().await;
+    stage.double.fail_next(FailureKind::StoredAsPublic);
+    stage.client.post_private_note(conversation, &note("chancery:1:decision")).await.unwrap_err();
+    assert!(stage.exchanged(&Method::DELETE));
+}
+
+async fn attributes_and_labels(stage: &Stage) {
+    let conversation = stage.conversation().await;
+    let attributes = Map::from_iter([("ceo_escalation".to_owned(), json!("pending"))]);
+    stage.client.merge_custom_attributes(conversation, &attributes).await.unwrap();
+    stage.client.add_labels(conversation, &["escalated"]).await.unwrap();
+    stage.client.conversation(conversation).await.unwrap();
+}
+
+async fn status(stage: &Stage) {
+    let conversation = stage.conversation().await;
+    for status in ["resolved", "pending", "snoozed", "open"].map(ConversationStatus::from) {
+        assert_eq!(stage.client.set_status(conversation, &status).await.unwrap(), status);
+        stage.client.conversation(conversation).await.unwrap();
+    }
+}
+
+async fn assignment(stage: &Stage) {
+    let conversation = stage.conversation().await;
+    for to in [AssignTo::Agent(5), AssignTo::Bot(BOT_ID), AssignTo::Nobody] {
+        stage.client.assign(conversation, to).await.unwrap();
+        stage.client.messages_before(conversation, None).await.unwrap();
+    }
+    stage.client.assign(conversation, AssignTo::Team(1)).await.unwrap_err();
+}
+
+async fn refusals(stage: &Stage) {
+    let conversation = stage.conversation().await;
+    let wrong = ChatwootSettings::new(stage.url.clone(), ACCOUNT_ID, "wrong".into());
+    let wrong = ChatwootClient::new(&wrong).unwrap();
+    assert_eq!(wrong.conversation(conversation).await.unwrap_err().kind, ErrorKind::Unauthorised);
+    assert_eq!(wrong.webhooks().await.unwrap_err().kind, ErrorKind::Unauthorised);
+    assert!(stage.client.conversation(404).await.unwrap_err().is_not_found());
+    let url = "https://chancery.test/".parse().unwrap();
+    stage.client.register_webhook(&url, "x", &["no_such"]).await.unwrap_err();
+    for failure in [FailureKind::ServerError, FailureKind::Throttled] {
+        stage.double.fail_next(failure);
+        stage.client.create_private_note(conversation, &note("1")).await.unwrap_err();
+    }
+}
+
+/// Runs each case on a stage of its own; answers the findings, and by which cases.
+async fn findings(document: &Document) -> (BTreeMap<String, BTreeSet<&'static str>>, BTreeSet<String>) {
+    let mut findings: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    macro_rules! run {
+        ($($case:ident),+) => {$(
+            let stage = Stage::start().await;
+            $case(&stage).await;
+            for exchange in stage.take() {
+                seen.insert(format!("{} {}", exchange.method, exchange.path.rsplit('/').next().unwrap()));
+                for finding in document.check(&exchange) {
+                    findings.entry(finding).or_default().insert(stringify!($case));
+                }
+            }
+        )+};
+    }
+    run!(
+        a_check,
+        webhooks,
+        agents,
+        conversations,
+        private_notes,
+        a_note_that_came_out_public,
+        attributes_and_labels,
+        status,
+        assignment,
+        refusals
+    );
+    (findings, seen)
+}
+
+#[tokio::test]
+async fn what_is_sent_and_what_the_double_answers_is_as_chatwoots_document_says() {
+    let Some(document) = Document::open() else {
+        return println!(
+            "not run: what_is_sent_and_what_the_double_answers_is_as_chatwoots_document_says (10 cases)"
+        );
+    };
+    let (findings, seen) = findings(&document).await;
+    let unknown: Vec<_> = findings
+        .iter()
+        .filter(|(finding, _)| !EXCEPTIONS.iter().any(|(known, _)| known == finding))
+        .collect();
+    assert!(unknown.is_empty(), "not as the document says:\n{unknown:#?}");
+    let unneeded: Vec<_> =
+        EXCEPTIONS.iter().map(|(known, _)| known).filter(|known| !findings.contains_key(**known)).collect();
+    assert!(unneeded.is_empty(), "these exceptions are needed no more:\n{unneeded:#?}");
+    // Each call of the client is in a case.
+    for call in [
+        "GET agents",
+        "POST assignments",
+        "POST custom_attributes",
+        "GET labels",
+        "POST labels",
+        "POST toggle_status",
+        "GET webhooks",
+        "POST webhooks",
+        "PATCH 1",
+        "GET messages",
+        "POST messages",
+        "GET conversations",
+        "GET 1",
+        "GET api",
+    ] {
+        assert!(seen.contains(call), "no case has sent {call}");
+    }
+}
+
+/// How an exchange is spoiled.
+type Change = fn(&mut Exchange);
+
+#[tokio::test]
+async fn what_is_not_as_the_document_says_is_found() {
+    let Some(document) = Document::open() else {
+        return println!("not run: what_is_not_as_the_document_says_is_found (6 cases)");
+    };
+    let stage = Stage::start().await;
+    let conversation = stage.conversation().await;
+    stage.client.post_private_note(conversation, &note("1")).await.unwrap();
+    let exchanges = stage.take();
+    let good =
+        exchanges.iter().find(|exchange| exchange.path.ends_with("/messages") && exchange.token).unwrap();
+    let before = document.check(good);
+    let found_in = |change: Change| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        let found = document.check(&bad);
+        found.difference(&before).cloned().collect::<Vec<_>>().join("\n")
+    };
+    let request = "POST /api/v1/accounts/{account_id}/conversations/{conversation_id}/messages request";
+    let cases: [(Change, String); 6] = [
+        (
+            |bad| bad.request.as_mut().unwrap()["private"] = json!("yes"),
+            format!("{request} /private: type, found a text"),
+        ),
+        (
+            |bad| bad.request.as_mut().unwrap()["colour"] = json!("red"),
+            format!("{request} /colour: not in the document"),
+        ),
+        (|bad| bad.request = None, format!("{request}: needs a body")),
+        (
+            |bad| bad.answer.as_mut().unwrap()["message_type"] = json!(7),
+            "answer 200 /message_type: enum, found a number".to_owned(),
+        ),
+        (|bad| bad.status = 202, "answer 202: no such status".to_owned()),
+        (|bad| bad.path.push_str("/more"), "/more: no such operation".to_owned()),
+    ];
+    for (change, expected) in cases {
+        let found = found_in(change);
+        assert!(found.contains(&expected), "{expected} is not in {found}");
+    }
+}
