@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use connector_chatwoot::{ChatwootClient, ChatwootSettings, Message, NewNote};
 use connector_core::{ConnectorError, SharedClock};
-use connector_jitsi::{JitsiError, JitsiSettings, Signing, TokenMinter};
+use connector_jitsi::{Dialect, JitsiError, JitsiSettings, Signing, TokenMinter};
 use connector_matrix::{MatrixClient, MatrixSettings, RoomId, RoomSpec};
 use moka::future::Cache;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -166,6 +166,7 @@ impl Tools {
                 audience: config.jitsi.audience.clone(),
                 subject: config.jitsi.domain.clone(),
                 token_lifetime: Duration::from_secs(minutes * 60),
+                dialect: Dialect::Prosody,
             };
             let minter = TokenMinter::new(&settings)?;
             let lifetime = chrono::TimeDelta::minutes(config.jitsi.token_minutes);

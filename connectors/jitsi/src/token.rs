@@ -32,6 +32,23 @@ pub enum Signing {
     },
 }
 
+/// Where meetings of Jitsi as a Service (JaaS) are.
+pub const JAAS_URL: &str = "https://8x8.vc/";
+/// What JaaS wants as issuer and audience of every token.
+const JAAS_ISSUER: &str = "chat";
+const JAAS_AUDIENCE: &str = "jitsi";
+const JAAS_APP_ID: &str = "vpaas-magic-cookie-";
+
+/// Who reads the tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// A Jitsi server of one's own: Prosody's modules.
+    #[default]
+    Prosody,
+    /// Jitsi as a Service, of 8x8: what is true or false is a text there.
+    Jaas,
+}
+
 /// Which Jitsi server there is and how it knows our tokens.
 #[derive(Debug, Clone)]
 pub struct JitsiSettings {
@@ -47,6 +64,49 @@ pub struct JitsiSettings {
     pub subject: String,
     /// How long a token is good for entering, at most: between a minute and a day.
     pub token_lifetime: Duration,
+    /// Who reads the tokens.
+    pub dialect: Dialect,
+}
+
+impl JitsiSettings {
+    /// The settings for JaaS, which has its own issuer and audience, takes RS256 only, and knows our public key from its
+    /// console: `app_id` is `vpaas-magic-cookie-…`, `key_id` what the console calls the key, with or without the app id and
+    /// a slash before it.
+    ///
+    /// # Errors
+    /// [`JitsiError::AppId`] where the app id is none of JaaS, [`JitsiError::KeyId`] where the key is another app's.
+    pub fn jaas(
+        app_id: &str,
+        key_id: &str,
+        private_key_pem: SecretString,
+        token_lifetime: Duration,
+    ) -> Result<Self, JitsiError> {
+        let is_word = |text: &str| {
+            !text.is_empty()
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        };
+        if !app_id.strip_prefix(JAAS_APP_ID).is_some_and(is_word) {
+            return Err(JitsiError::AppId);
+        }
+        let key = match key_id.split_once('/') {
+            Some((app, key)) if app == app_id => key,
+            Some(_) => return Err(JitsiError::KeyId),
+            None => key_id,
+        };
+        if !is_word(key) {
+            return Err(JitsiError::KeyId);
+        }
+        let url = Url::parse(JAAS_URL).and_then(|url| url.join(app_id)).map_err(|_| JitsiError::Url)?;
+        Ok(Self {
+            url,
+            app_id: JAAS_ISSUER.to_owned(),
+            signing: Signing::Rs256 { key_id: format!("{app_id}/{key}"), private_key_pem },
+            audience: JAAS_AUDIENCE.to_owned(),
+            subject: app_id.to_owned(),
+            token_lifetime,
+            dialect: Dialect::Jaas,
+        })
+    }
 }
 
 /// Why a token can't be minted.
@@ -64,6 +124,12 @@ pub enum JitsiError {
     /// The private key is no RSA key in PEM.
     #[error("the private key for Jitsi is not an RSA key in PEM")]
     PrivateKey,
+    /// The key has no id, or that of another key.
+    #[error("the key for Jitsi needs an id of its own")]
+    KeyId,
+    /// The app id is none of JaaS.
+    #[error("an app id of JaaS begins with vpaas-magic-cookie-")]
+    AppId,
     /// The lifetime is under a minute or over a day.
     #[error("a token for Jitsi must live between a minute and a day")]
     Lifetime,
@@ -127,6 +193,7 @@ pub struct TokenMinter {
     audience: String,
     subject: String,
     lifetime: TimeDelta,
+    dialect: Dialect,
     header: Header,
     key: EncodingKey,
 }
@@ -147,7 +214,7 @@ struct Claims<'a> {
     nbf: i64,
     exp: i64,
     /// For servers with the older module `token_moderation`, which looks here.
-    moderator: bool,
+    moderator: Flag,
     context: Context<'a>,
 }
 
@@ -167,45 +234,63 @@ struct User<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     avatar: Option<&'a str>,
     affiliation: &'static str,
-    moderator: bool,
+    moderator: Flag,
+}
+
+/// Something that is so or isn't, as the server reads it.
+#[derive(Clone, Copy, Serialize)]
+#[serde(untagged)]
+enum Flag {
+    Boolean(bool),
+    Text(&'static str),
+}
+
+impl Dialect {
+    fn flag(self, value: bool) -> Flag {
+        match self {
+            Self::Prosody => Flag::Boolean(value),
+            Self::Jaas => Flag::Text(if value { "true" } else { "false" }),
+        }
+    }
 }
 
 /// With this object present, the server denies every feature that isn't in it.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Features {
-    screen_sharing: bool,
-    send_groupchat: bool,
-    create_polls: bool,
-    lobby: bool,
-    moderation: bool,
-    recording: bool,
-    livestreaming: bool,
-    transcription: bool,
-    inbound_call: bool,
-    outbound_call: bool,
-    sip_inbound_call: bool,
-    sip_outbound_call: bool,
-    file_upload: bool,
+    screen_sharing: Flag,
+    send_groupchat: Flag,
+    create_polls: Flag,
+    lobby: Flag,
+    moderation: Flag,
+    recording: Flag,
+    livestreaming: Flag,
+    transcription: Flag,
+    inbound_call: Flag,
+    outbound_call: Flag,
+    sip_inbound_call: Flag,
+    sip_outbound_call: Flag,
+    file_upload: Flag,
 }
 
 impl Features {
     /// Nothing leaves the meeting: no recording, no stream, no transcript, no telephone line.
-    fn of_a_consultation(moderator: bool) -> Self {
+    fn of_a_consultation(dialect: Dialect, moderator: bool) -> Self {
+        let (yes, no, moderator) = (dialect.flag(true), dialect.flag(false), dialect.flag(moderator));
         Self {
-            screen_sharing: true,
-            send_groupchat: true,
-            create_polls: true,
+            screen_sharing: yes,
+            send_groupchat: yes,
+            create_polls: yes,
             lobby: moderator,
             moderation: moderator,
-            recording: false,
-            livestreaming: false,
-            transcription: false,
-            inbound_call: false,
-            outbound_call: false,
-            sip_inbound_call: false,
-            sip_outbound_call: false,
-            file_upload: false,
+            recording: no,
+            livestreaming: no,
+            transcription: no,
+            inbound_call: no,
+            outbound_call: no,
+            sip_inbound_call: no,
+            sip_outbound_call: no,
+            file_upload: no,
         }
     }
 }
@@ -239,6 +324,9 @@ impl TokenMinter {
                 (Header::new(Algorithm::HS256), EncodingKey::from_secret(secret))
             }
             Signing::Rs256 { key_id, private_key_pem } => {
+                if key_id.is_empty() {
+                    return Err(JitsiError::KeyId);
+                }
                 let key = EncodingKey::from_rsa_pem(private_key_pem.expose_secret().as_bytes())
                     .map_err(|_| JitsiError::PrivateKey)?;
                 (Header { kid: Some(key_id.clone()), ..Header::new(Algorithm::RS256) }, key)
@@ -250,6 +338,7 @@ impl TokenMinter {
             audience: settings.audience.clone(),
             subject: settings.subject.clone(),
             lifetime,
+            dialect: settings.dialect,
             header,
             key,
         })
@@ -285,7 +374,7 @@ impl TokenMinter {
             iat: now.timestamp(),
             nbf: (now - CLOCK_LAG).timestamp(),
             exp: expires,
-            moderator: participant.moderator,
+            moderator: self.dialect.flag(participant.moderator),
             context: Context {
                 user: User {
                     id: &participant.id,
@@ -293,9 +382,9 @@ impl TokenMinter {
                     email: participant.email.as_deref().filter(|email| !email.is_empty()),
                     avatar: participant.avatar.as_ref().map(Url::as_str),
                     affiliation: if participant.moderator { "owner" } else { "member" },
-                    moderator: participant.moderator,
+                    moderator: self.dialect.flag(participant.moderator),
                 },
-                features: Features::of_a_consultation(participant.moderator),
+                features: Features::of_a_consultation(self.dialect, participant.moderator),
             },
         };
         let token =

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use connector_core::{MockClock, RandomIds};
 use connector_jitsi::{
-    JitsiError, JitsiSettings, MeetingLink, Participant, Signing, TokenMinter,
+    Dialect, JitsiError, JitsiSettings, MeetingLink, Participant, Signing, TokenMinter,
     fake::{FakeJitsi, Options},
     new_room_name,
 };
@@ -52,6 +52,7 @@ impl Server {
             audience: "jitsi".to_owned(),
             subject: "meet.jitsi".to_owned(),
             token_lifetime: Duration::from_mins(5),
+            dialect: Dialect::Prosody,
         }
     }
 
