@@ -8,6 +8,7 @@ mod approvals;
 mod client;
 mod inbox;
 mod main_job;
+mod meetings;
 mod people;
 mod pgbench;
 mod report;
@@ -79,6 +80,9 @@ async fn measure(arguments: &Arguments, stage: &Stage, report: &mut Report) -> a
     }
     if arguments.wants(&["tokens.check_us", "tokens.check_again_us"]) {
         tokens::measure(stage, report).await?;
+    }
+    if arguments.wants(&["jitsi.mint_us"]) {
+        meetings::measure(report)?;
     }
     if arguments.wants(&["sessions.page_p95_ms"]) {
         sessions::measure_page(stage, report, arguments.seconds).await?;
