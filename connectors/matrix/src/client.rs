@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::{EventId, RoomAlias, RoomId, UserId, appservice::ClientEvent, ids::is_server_name};
+use crate::{
+    EventId, RoomAlias, RoomId, UserId, appservice::ClientEvent, ids::is_server_name, rooms::ROOM_MARK,
+};
 
 /// The service's name in errors and logs.
 pub const SERVICE: &str = "matrix";
@@ -37,7 +39,6 @@ pub struct MatrixSettings {
 pub struct MatrixClient {
     http: HttpClient,
     as_token: SecretString,
-    server_name: String,
     sender_localpart: String,
     sender: UserId,
 }
@@ -87,6 +88,8 @@ pub struct RoomSpec {
     pub federate: bool,
     /// Who is invited.
     pub invite: Vec<UserId>,
+    /// The room's version (`11`, `12`); the homeserver's default unless told. Can't be changed later.
+    pub version: Option<String>,
 }
 
 /// A user's relation to a room.
@@ -151,7 +154,6 @@ impl MatrixClient {
         Ok(Self {
             http: HttpClient::builder(SERVICE, settings.url.clone()).clock(clock).build()?,
             as_token: settings.as_token.clone(),
-            server_name: settings.server_name.clone(),
             sender_localpart: settings.sender_localpart.clone(),
             sender,
         })
@@ -194,13 +196,37 @@ impl MatrixClient {
         Ok(found(answer)?.map(|answer| answer.room_id))
     }
 
+    /// Gives `room` an alias, which is free.
+    ///
+    /// # Errors
+    /// 409 where it isn't.
+    pub async fn set_alias(&self, alias: &RoomAlias, room: &RoomId) -> Result<(), ConnectorError> {
+        let _: Value = self.put(&["directory", "room", alias.as_str()], &json!({ "room_id": room })).await?;
+        Ok(())
+    }
+
+    /// Removes an alias. One that isn't there is a success.
+    pub async fn remove_alias(&self, alias: &RoomAlias) -> Result<(), ConnectorError> {
+        let segments = [&CLIENT[..], &["directory", "room", alias.as_str()]].concat();
+        let answer: Result<Value, _> = self.http.delete(&segments, Some(self.as_token.expose_secret())).await;
+        found(answer).map(drop)
+    }
+
+    /// The rooms that the bot is in.
+    pub async fn joined_rooms(&self) -> Result<Vec<RoomId>, ConnectorError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            joined_rooms: Vec<RoomId>,
+        }
+        let answer: Answer = self.get(&["joined_rooms"], &[]).await?;
+        Ok(answer.joined_rooms)
+    }
+
     /// The room of `spec`: made, where its alias is free; adopted, where it was made before (by an earlier call, or by
     /// one that goes on at the same time). In an adopted room, who was never
     /// there gets invited (who left or was removed is not asked again); name and topic stay.
     pub async fn ensure_room(&self, spec: &RoomSpec) -> Result<RoomId, ConnectorError> {
-        let alias = RoomAlias::new(&spec.alias_localpart, &self.server_name).map_err(|error| {
-            ConnectorError::new(ErrorKind::Permanent, SERVICE, "the room's alias is none").with_source(error)
-        })?;
+        let alias = self.alias_of(spec)?;
         if let Some(room) = self.resolve_alias(&alias).await? {
             return self.adopt(room, spec).await;
         }
@@ -234,7 +260,13 @@ impl MatrixClient {
             "room_alias_name": spec.alias_localpart,
             "invite": spec.invite,
             "creation_content": creation_content,
+            "initial_state": [{
+                "type": ROOM_MARK, "state_key": "", "content": { "alias_localpart": spec.alias_localpart },
+            }],
         });
+        if let Some(version) = &spec.version {
+            body["room_version"] = version.as_str().into();
+        }
         if let Some(topic) = &spec.topic {
             body["topic"] = topic.as_str().into();
         }

@@ -5,6 +5,7 @@ mod client;
 mod html;
 mod ids;
 mod registration;
+mod rooms;
 
 #[cfg(feature = "fake")]
 pub mod fake;
@@ -16,3 +17,4 @@ pub use client::{
 pub use html::escape_html;
 pub use ids::{EventId, InvalidId, RoomAlias, RoomId, UserId};
 pub use registration::{Registration, registration_yaml};
+pub use rooms::{Repair, RestoredRoom, RoomWarning};

@@ -36,7 +36,7 @@ pub(super) fn router(double: &Arc<FakeMatrix>) -> Router {
     let v3 = Router::new()
         .route("/account/whoami", get(whoami))
         .route("/createRoom", post(create_room))
-        .route("/directory/room/{alias}", get(resolve_alias))
+        .route("/directory/room/{alias}", get(resolve_alias).put(set_alias).delete(remove_alias))
         .route("/join/{room_or_alias}", post(join_by_alias))
         .route("/joined_rooms", get(joined_rooms))
         .route("/profile/{user}/displayname", get(display_name).put(set_display_name))
@@ -190,6 +190,38 @@ async fn resolve_alias(State(double): Shared, Path(alias): Path<String>) -> Answ
         .read(|homeserver| homeserver.aliases.get(&alias).cloned())
         .ok_or_else(|| error(404, "M_NOT_FOUND", format!("Room alias {alias} not found.")))?;
     Ok(Json(json!({ "room_id": room, "servers": [double.options.server_name] })))
+}
+
+async fn set_alias(
+    State(double): Shared,
+    Path(alias): Path<String>,
+    Query(act_as): Query<ActAs>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    #[derive(Deserialize)]
+    struct Body {
+        room_id: String,
+    }
+    double.caller(&headers, &act_as)?;
+    let body: Body = read(&body)?;
+    double.change(|homeserver, origin| homeserver.set_alias(origin, alias, body.room_id))?;
+    Ok(Json(json!({})))
+}
+
+async fn remove_alias(
+    State(double): Shared,
+    Path(alias): Path<String>,
+    Query(act_as): Query<ActAs>,
+    headers: HeaderMap,
+) -> Answer {
+    double.caller(&headers, &act_as)?;
+    // To an application service, an alias of its own that isn't there is as good as removed.
+    double.change(|homeserver, _| {
+        homeserver.aliases.remove(&alias);
+        Ok(())
+    })?;
+    Ok(Json(json!({})))
 }
 
 async fn joined_rooms(State(double): Shared, Query(act_as): Query<ActAs>, headers: HeaderMap) -> Answer {

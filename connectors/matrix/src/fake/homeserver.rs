@@ -134,10 +134,13 @@ impl Room {
 
     fn power_of(&self, user: &str) -> i64 {
         let Some(levels) = self.state("m.room.power_levels", "") else { return 0 };
-        // The creator of a room of version 12 stands above every level and is not listed.
-        if self.version == "12"
-            && self.state("m.room.create", "").is_some_and(|create| create.sender.as_str() == user)
-        {
+        // The creators of a room of version 12 stand above every level and are not listed.
+        let is_creator = |create: &ClientEvent| {
+            let others = create.content.get("additional_creators").and_then(Value::as_array);
+            create.sender.as_str() == user
+                || others.is_some_and(|others| others.iter().any(|other| other == user))
+        };
+        if self.version == "12" && self.state("m.room.create", "").is_some_and(is_creator) {
             return i64::MAX;
         }
         let listed = levels.content.get("users").and_then(|users| users.get(user)).and_then(Value::as_i64);
@@ -259,6 +262,25 @@ impl Homeserver {
         content
     }
 
+    pub fn set_alias(
+        &mut self,
+        origin: &EventOrigin<'_>,
+        alias: String,
+        room: String,
+    ) -> Result<(), MatrixError> {
+        let localpart = alias.strip_prefix('#').and_then(|alias| alias.split_once(':'));
+        if !localpart.is_some_and(|(localpart, _)| origin.alias_is_ours(localpart)) {
+            let text = "This application service has not reserved this kind of alias.";
+            return Err(error(400, "M_EXCLUSIVE", text));
+        }
+        if self.aliases.contains_key(&alias) {
+            return Err(error(409, "M_UNKNOWN", format!("Room alias {alias} already exists")));
+        }
+        self.room(&room)?;
+        self.aliases.insert(alias, room);
+        Ok(())
+    }
+
     pub fn create_room(
         &mut self,
         origin: &EventOrigin<'_>,
@@ -278,8 +300,8 @@ impl Homeserver {
                 .to_owned()
         });
         let (join_rule, history, guests) = match preset.as_str() {
-            "private_chat" | "trusted_private_chat" => ("invite", "shared", "can_join"),
-            "public_chat" => ("public", "shared", "forbidden"),
+            "private_chat" | "trusted_private_chat" => ("invite", "shared", Some("can_join")),
+            "public_chat" => ("public", "shared", None),
             other => return Err(error(400, "M_BAD_JSON", format!("'{other}' is not a valid preset"))),
         };
         let alias = match &request.room_alias_name {
@@ -316,16 +338,24 @@ impl Homeserver {
             users.insert(creator.to_owned(), 100.into());
         }
         if preset == "trusted_private_chat" {
-            users.extend(request.invite.iter().map(|user| (user.clone(), 100.into())));
+            if version == "12" {
+                // Creators stand above every level and are not listed.
+                create.insert("additional_creators".to_owned(), json!(request.invite));
+            } else {
+                users.extend(request.invite.iter().map(|user| (user.clone(), 100.into())));
+            }
         }
-        let power_levels = json!({
-            "ban": 50, "kick": 50, "redact": 50, "invite": if preset == "public_chat" { 0 } else { 50 },
+        let mut power_levels = json!({
+            "ban": 50, "kick": 50, "redact": 50, "invite": if preset == "public_chat" { 50 } else { 0 },
             "state_default": 50, "events_default": 0, "users_default": 0, "users": users,
             "events": {"m.room.name": 50, "m.room.power_levels": 100, "m.room.history_visibility": 100,
                        "m.room.canonical_alias": 50, "m.room.avatar": 50, "m.room.tombstone": if version == "12" { 150 } else { 100 },
                        "m.room.server_acl": 100, "m.room.encryption": 100},
             "historical": 100,
         });
+        if preset == "public_chat" {
+            power_levels["events"]["m.call.invite"] = 50.into();
+        }
         self.rooms.insert(id.clone(), Room { last_change: 0, version, events: Vec::new() });
         // The order that the specification asks for.
         let mut state = vec![("m.room.create".to_owned(), String::new(), Value::Object(create))];
@@ -345,7 +375,9 @@ impl Homeserver {
             String::new(),
             json!({ "history_visibility": history }),
         ));
-        state.push(("m.room.guest_access".to_owned(), String::new(), json!({ "guest_access": guests })));
+        if let Some(guests) = guests {
+            state.push(("m.room.guest_access".to_owned(), String::new(), json!({ "guest_access": guests })));
+        }
         state.extend(
             request.initial_state.into_iter().map(|state| (state.event_type, state.state_key, state.content)),
         );
