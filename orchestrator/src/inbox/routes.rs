@@ -373,7 +373,7 @@ async fn accept(
     let unproven = || if charged { refused() } else { charge.for_failure(state, refused()) };
     let sent = Sent::taken_from(&mut request);
     // Read in any case: an unknown source says the same as a known one with a wrong signature, whatever was sent.
-    let label = named.source.as_ref().map_or(NO_SOURCE, Source::label);
+    let label = named.source.as_ref().map_or(NO_SOURCE, |source| source.label());
     let body = read_body(state, request).await.inspect_err(|problem| {
         let is_too_large = problem.status() == StatusCode::PAYLOAD_TOO_LARGE;
         reject(label, if is_too_large { "too_large" } else { "body" });
