@@ -57,6 +57,10 @@ pub const EXCEPTIONS: &[(&str, &str)] = &[
         "the server stores it, and whoever reads the message gets it",
     ),
     (
+        "POST /api/v1/accounts/{account_id}/webhooks request /subscriptions/*: enum, found a text",
+        "a case asks for an event that there is none of, to be refused",
+    ),
+    (
         "POST /api/v1/accounts/{account_id}/webhooks answer 422: no such status",
         "an unknown event or a URL that is taken: ActiveRecord's validation",
     ),
