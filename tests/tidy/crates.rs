@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use crate::{root, shown};
 
 /// The crates of ours that a crate may depend on.
-const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 16] = [
     ("connectors/core", &[]),
     ("connectors/keycloak", &["connector-core"]),
     ("connectors/chatwoot", &["connector-core"]),
@@ -57,6 +57,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
         ],
     ),
     ("tests/contract/chatwoot", &["connector-core", "connector-chatwoot"]),
+    ("tests/contract/matrix", &["connector-core", "connector-matrix"]),
     ("tests/fuzz", &["connector-webhooks", "connector-chatwoot", "connector-matrix"]),
     ("tests/xtask", &["local-postgres"]),
 ];
