@@ -23,6 +23,8 @@ pub(crate) const REDIS: Need =
     Need { what: "Redis", is_there: || has("redis-server"), packages: &["redis-server"] };
 pub(crate) const JAVA: Need =
     Need { what: "Java 17 or newer", is_there: || java().is_some(), packages: &["default-jre-headless"] };
+pub(crate) const PYTHON: Need =
+    Need { what: "Python 3 with venv", is_there: has_python, packages: &["python3", "python3-venv"] };
 /// Only what isn't in the cache yet is fetched.
 pub(crate) const MAVEN: Need = Need {
     what: "Maven",
@@ -47,7 +49,7 @@ const NEEDS: [Need; 9] = [
         is_there: || has("npm") && node_version().is_some_and(|major| major >= 18),
         packages: &["nodejs", "npm"],
     },
-    Need { what: "Python 3 with venv", is_there: has_python, packages: &["python3", "python3-venv"] },
+    PYTHON,
 ];
 
 /// The oldest Java that Keycloak runs on.
@@ -174,18 +176,22 @@ fn install_tools() -> Result<()> {
     let pins = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools.txt");
     let wanted =
         std::fs::read_to_string(&pins).with_context(|| format!("could not read {}", pins.display()))?;
-    let tools = shell::tools();
-    let stamp = tools.join("installed.txt");
+    python_environment(&shell::tools(), &pins, &wanted)
+}
+
+/// Makes a Python environment with what is pinned in the file `pins`, whose text is `wanted`, unless it is there already.
+pub(crate) fn python_environment(environment: &Path, pins: &Path, wanted: &str) -> Result<()> {
+    let stamp = environment.join("installed.txt");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     // Debian's Python refuses to install packages outside of an environment.
-    shell::run(shell::command("python3").args(["-m", "venv", "--clear"]).arg(&tools))?;
-    let pip = tools.join("bin/pip");
+    shell::run(shell::command("python3").args(["-m", "venv", "--clear"]).arg(environment))?;
+    let pip = environment.join("bin/pip");
     shell::run(
         shell::command(pip)
             .args(["install", "--quiet", "--disable-pip-version-check", "--requirement"])
-            .arg(&pins),
+            .arg(pins),
     )?;
     std::fs::write(&stamp, wanted).with_context(|| format!("could not write {}", stamp.display()))
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use local_postgres::{LocalPostgres, Options, TEST_SERVER_VARIABLE};
 
-use crate::stack::keycloak;
+use crate::stack::{keycloak, synapse};
 use crate::tally::{self, Format, Tally};
 use crate::{browser, demo, setup, shell};
 
@@ -23,7 +23,12 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut total = Tally::default();
     // Without it, the tests that need it fail and say so; the others are run all the same.
     let mut keycloak = keycloak::ForTests::start().inspect_err(|error| eprintln!("error: {error:#}")).ok();
-    total += counted("tests in Rust", rust(arguments.filter.as_deref(), keycloak.as_mut())).await;
+    let mut synapse = synapse::ForTests::start().inspect_err(|error| eprintln!("error: {error:#}")).ok();
+    let in_rust = rust(arguments.filter.as_deref(), keycloak.as_mut(), synapse.as_mut());
+    total += counted("tests in Rust", Box::pin(in_rust)).await;
+    if let Some(synapse) = synapse {
+        synapse.stop()?;
+    }
     if arguments.filter.is_none() {
         total += counted("examples in the documentation", async { documentation() }).await;
         let program = shell::step("build the demo", async { demo::build() }).await;
@@ -69,8 +74,12 @@ async fn counted(name: &str, part: impl Future<Output = Result<Tally>>) -> Tally
     }
 }
 
-/// The Rust tests of the whole workspace, on one PostgreSQL server and one Keycloak.
-async fn rust(filter: Option<&str>, keycloak: Option<&mut keycloak::ForTests>) -> Result<Tally> {
+/// The Rust tests of the whole workspace, on one PostgreSQL server, one Keycloak and one Synapse.
+async fn rust(
+    filter: Option<&str>,
+    keycloak: Option<&mut keycloak::ForTests>,
+    synapse: Option<&mut synapse::ForTests>,
+) -> Result<Tally> {
     let options = Options { max_connections: 500, ..Options::ephemeral()? };
     let server = LocalPostgres::start(options).await?;
     let (mut command, format) = match shell::tool("cargo-nextest") {
@@ -91,9 +100,17 @@ async fn rust(filter: Option<&str>, keycloak: Option<&mut keycloak::ForTests>) -
     }
     let url = server.superuser_url();
     command.env(TEST_SERVER_VARIABLE, &url).env("DATABASE_URL", &url);
-    // The Python with the libraries that sign webhooks officially.
+    // The Python with the libraries that sign webhooks officially, and that verify tokens.
     command.env("CHANCERY_TEST_PYTHON", shell::tools().join("bin/python"));
     if let Some(server) = keycloak {
+        match server.ready().await {
+            Ok(()) => {
+                command.envs(server.environment());
+            }
+            Err(error) => eprintln!("error: {error:#}"),
+        }
+    }
+    if let Some(server) = synapse {
         match server.ready().await {
             Ok(()) => {
                 command.envs(server.environment());

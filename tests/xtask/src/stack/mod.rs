@@ -8,6 +8,7 @@ mod pins;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod redis;
+pub(crate) mod synapse;
 
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -52,16 +53,19 @@ pub(crate) enum Server {
     Redis,
     /// Keycloak, with the realm of keycloak/realm-chancery.json
     Keycloak,
+    /// Synapse, with Chancery as its application service; it pushes nothing
+    Synapse,
 }
 
 impl Server {
-    const ALL: [Self; 3] = [Self::Postgres, Self::Redis, Self::Keycloak];
+    const ALL: [Self; 4] = [Self::Postgres, Self::Redis, Self::Keycloak, Self::Synapse];
 
     fn name(self) -> &'static str {
         match self {
             Self::Postgres => "PostgreSQL",
             Self::Redis => "Redis",
             Self::Keycloak => "Keycloak",
+            Self::Synapse => "Synapse",
         }
     }
 
@@ -70,6 +74,7 @@ impl Server {
             Self::Postgres => postgres::url(),
             Self::Redis => redis::url(),
             Self::Keycloak => keycloak::url(),
+            Self::Synapse => synapse::url(),
         }
     }
 
@@ -81,6 +86,7 @@ impl Server {
             },
             Self::Redis => redis::state(),
             Self::Keycloak => keycloak::state(),
+            Self::Synapse => synapse::state(),
         })
     }
 
@@ -89,6 +95,7 @@ impl Server {
             Self::Postgres => postgres::up(fresh).await,
             Self::Redis => redis::up(fresh).await,
             Self::Keycloak => keycloak::up(fresh).await,
+            Self::Synapse => synapse::up(fresh).await,
         }
     }
 
@@ -97,6 +104,7 @@ impl Server {
             Self::Postgres => postgres::down().await,
             Self::Redis => redis::down(),
             Self::Keycloak => keycloak::down(),
+            Self::Synapse => synapse::down(),
         }
     }
 }
@@ -193,6 +201,7 @@ fn settings(up: &[Server], key_file: &str, defaults: &str) -> String {
                  sync_client_secret = \"demo-only-chancery-sync\"\n",
                 keycloak::url()
             )),
+            Server::Synapse => sections.push(synapse::settings()),
         }
     }
     sections.join("\n")
