@@ -69,7 +69,7 @@ async fn apart(superuser: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
 }
 
 /// How many attempts have failed.
-async fn failed_attempts(superuser: &mut PgConnection) -> Result<i64, sqlx::Error> {
+pub(crate) async fn failed_attempts(superuser: &mut PgConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("SELECT count(*) FROM inbox_attempts WHERE outcome = 'failed'")
         .fetch_one(superuser)
         .await

@@ -38,6 +38,8 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use uuid::Uuid;
 
+use crate::evidence;
+
 const TENANT: &str = "/organizations/acme-corp";
 const DATABASE: &str = "chaos";
 const SECRET: &str = "the-secret-of-the-website";
@@ -48,6 +50,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// The pause before a server that could not start is started again, as a supervisor would.
 const START_AGAIN: Duration = Duration::from_millis(200);
 const POLL: Duration = Duration::from_millis(5);
+/// Longer than a lease.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(40);
 
 /// Who may sign in how: over the socket, which nobody else reaches, without a password. Without optimisation the check of
 /// one takes as long as fifty events, and each restart has dozens.
@@ -265,9 +269,11 @@ impl Stage {
         Ok(())
     }
 
-    /// Has the database refuse the effects of about this share of the subjects for so long. How many it were.
+    /// Has the database refuse the effects of about this share of the subjects for so long, and until one was refused: after a kill
+    /// their lanes may belong to the dead for as long as a lease. How many it were.
     pub async fn refuse_effects(&self, share: f64, time: Duration) -> anyhow::Result<u64> {
         let mut superuser = self.superuser().await?;
+        let before = evidence::failed_attempts(&mut superuser).await?;
         let refused = sqlx::query(
             "INSERT INTO chaos.refused SELECT subject FROM (SELECT DISTINCT subject FROM inbox_events) AS known WHERE random() < $1",
         )
@@ -275,7 +281,14 @@ impl Stage {
         .execute(&mut superuser)
         .await?
         .rows_affected();
+        let begun = Instant::now();
         tokio::time::sleep(time).await;
+        while refused > 0
+            && begun.elapsed() < LONGEST_REFUSAL
+            && evidence::failed_attempts(&mut superuser).await? == before
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         superuser.execute("DELETE FROM chaos.refused").await?;
         Ok(refused)
     }

@@ -42,6 +42,7 @@ async fn what_got_a_200_has_its_effect_once_and_in_order_whatever_dies() {
     play(
         1,
         vec![
+            Step::Refuse(Duration::from_secs(2)),
             Step::Kill,
             Step::Cut(0.5),
             Step::Kill,
@@ -50,7 +51,6 @@ async fn what_got_a_200_has_its_effect_once_and_in_order_whatever_dies() {
             redis_away,
             Step::Kill,
             Step::PostgresFast,
-            Step::Refuse(Duration::from_secs(2)),
             Step::Kill,
         ],
     )
