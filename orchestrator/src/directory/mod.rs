@@ -7,12 +7,14 @@
 //! - `refresh`: from a reading to the mirror, an older one never over a newer one;
 //! - `claims`: groups that a token tells of, looked up at once;
 //! - `changes`: what is written, each with its entry in the trail;
+//! - `remembered`: principals for a moment, and none that has changed meanwhile;
 //! - `reconcile`: the periodical comparison, by one replica at a time.
 
 mod changes;
 mod claims;
 mod reconcile;
 mod refresh;
+mod remembered;
 mod store;
 mod tree;
 
@@ -27,7 +29,7 @@ use moka::future::Cache;
 pub use reconcile::Reconciler;
 pub use tree::{Place, TreeError};
 
-use self::store::Seen;
+use self::{remembered::Remembered, store::Seen};
 use crate::{
     auth::{Principal, PrincipalError, PrincipalSource},
     clock::SharedClock,
@@ -36,8 +38,6 @@ use crate::{
     ids::{TenantId, UserId},
 };
 
-/// For how long a principal is remembered before the mirror is read again.
-const REMEMBERED: Duration = Duration::from_secs(5);
 /// A user that is active is compared with Keycloak after this time.
 const FRESH: TimeDelta = TimeDelta::seconds(40);
 const REFRESH_APART: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ pub struct Directory {
     database: Database,
     keycloak: Arc<KeycloakAdmin>,
     clock: SharedClock,
-    remembered: Cache<UserId, Arc<Principal>>,
+    remembered: Remembered,
     /// Who is being compared with Keycloak, or was just now.
     refreshing: Cache<UserId, ()>,
     /// What tokens have said of groups just now: the user, and the claim's hash.
@@ -87,10 +87,9 @@ impl std::fmt::Debug for Directory {
 impl Directory {
     /// The directory of a realm.
     pub fn new(database: Database, keycloak: Arc<KeycloakAdmin>, clock: SharedClock) -> Self {
-        let remembered = Cache::builder().max_capacity(50_000).time_to_live(REMEMBERED).build();
         let refreshing = Cache::builder().max_capacity(50_000).time_to_live(REFRESH_APART).build();
         let claims = Cache::builder().max_capacity(50_000).time_to_live(CLAIMS_APART).build();
-        Self { database, keycloak, clock, remembered, refreshing, claims }
+        Self { database, keycloak, clock, remembered: Remembered::new(), refreshing, claims }
     }
 
     /// Reads a user, its groups and its platform roles from Keycloak, and renews the mirror of it and of the tenants that
@@ -100,7 +99,7 @@ impl Directory {
     /// [`DirectoryError`]; then the mirror is as it was, or partly renewed, and the next run goes on.
     pub async fn refresh_user(&self, user: UserId) -> Result<Option<Arc<Principal>>, DirectoryError> {
         let settled = self.settle_user(user).await;
-        self.remembered.invalidate(&user).await;
+        self.remembered.forget(user).await;
         let Some(new_tenants) = settled? else { return Ok(None) };
         // Whoever could decide is known before anybody asks whether somebody could.
         Box::pin(self.refresh_tenants(new_tenants)).await?;
@@ -167,10 +166,11 @@ impl Directory {
     }
 
     async fn load(&self, user: UserId) -> Result<Option<Arc<Principal>>, sqlx::Error> {
+        let since = self.remembered.since();
         let mut tx = self.database.system_tx().await?;
         let principal = store::load(&mut tx, user).await?.map(Arc::new);
         if let Some(principal) = &principal {
-            self.remembered.insert(user, Arc::clone(principal)).await;
+            self.remembered.insert(since, user, Arc::clone(principal)).await;
         }
         Ok(principal)
     }
@@ -179,7 +179,7 @@ impl Directory {
 #[async_trait]
 impl PrincipalSource for Directory {
     async fn principal(&self, user: UserId) -> Result<Arc<Principal>, PrincipalError> {
-        if let Some(principal) = self.remembered.get(&user).await {
+        if let Some(principal) = self.remembered.get(user).await {
             return Ok(principal);
         }
         let unavailable = |error: sqlx::Error| PrincipalError::Unavailable(Box::new(error));

@@ -341,7 +341,7 @@ impl Directory {
         let mut unsettled = BTreeSet::new();
         while let Some(written) = settled.try_next().await? {
             for user in written.changed {
-                self.remembered.invalidate(&user).await;
+                self.remembered.forget(user).await;
             }
             unsettled.extend(written.unsettled);
         }

@@ -38,7 +38,7 @@ async fn out_soon(browser: &Browser) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), out).await.expect("the session ends");
+    tokio::time::timeout(Duration::from_secs(15), out).await.expect("the session ends");
 }
 
 /// The event stream of acme in somebody's shell, after its greeting.
