@@ -49,6 +49,29 @@ impl<'a> Barrier<'a> {
     }
 }
 
+/// Delivers `others` together, while `first` is held up on its way into the database. The answers.
+async fn deliver_while_one_is_stored(
+    app: &TestApp,
+    first: &Value,
+    others: &[Value],
+) -> (Answer, Vec<Answer>) {
+    let mut superuser = app.superuser().acquire().await.unwrap();
+    let mut barrier = Barrier::raise(&mut superuser).await;
+    let answers = async {
+        tokio::join!(app.deliver(first), async {
+            settle().await;
+            join_all(others.iter().map(|event| app.deliver(event))).await
+        })
+    };
+    let let_go = async {
+        barrier.reached_by(1).await;
+        settle().await;
+        settle().await;
+        barrier.let_go().await;
+    };
+    tokio::join!(answers, let_go).0
+}
+
 /// Delivers with another source's secret.
 async fn deliver_to(app: &TestApp, source: impl std::fmt::Display, secret: &str, event: &Value) -> Answer {
     let body = event.to_string();
@@ -73,23 +96,9 @@ async fn requests_that_arrive_together_share_a_commit_and_a_lone_one_waits_for_n
     let app = TestApp::start().await;
     app.deliver(&message_created(&app, 1, 1, "Hello")).await.expect(200);
     assert_eq!(app.state().intake.batches(), 1);
-    let mut superuser = app.superuser().acquire().await.unwrap();
-    let mut barrier = Barrier::raise(&mut superuser).await;
     let first = message_created(&app, 1, 2, "Hello");
     let others: Vec<_> = (3..43).map(|number| message_created(&app, number, number, "Hello")).collect();
-    let answers = async {
-        tokio::join!(app.deliver(&first), async {
-            settle().await;
-            join_all(others.iter().map(|event| app.deliver(event))).await
-        })
-    };
-    let let_go = async {
-        barrier.reached_by(1).await;
-        settle().await;
-        settle().await;
-        barrier.let_go().await;
-    };
-    let ((first, others), ()) = tokio::join!(answers, let_go);
+    let (first, others) = deliver_while_one_is_stored(&app, &first, &others).await;
     assert_eq!(first.expect(200)["duplicate"], false);
     assert!(others.iter().all(|answer| answer.expect(200)["duplicate"] == false));
     // One for the first, and one for all that came while it was stored.
@@ -187,25 +196,11 @@ async fn an_event_that_the_database_refuses_does_not_take_its_neighbours_along()
         .execute("ALTER TABLE inbox_events ADD CONSTRAINT no_twenty CHECK (subject <> 'conversation/20') NOT VALID")
         .await
         .unwrap();
-    let mut superuser = app.superuser().acquire().await.unwrap();
-    let mut barrier = Barrier::raise(&mut superuser).await;
     let (first, others) = (
         message_created(&app, 1, 2, "Hello"),
         (18..23).map(|number| message_created(&app, number, number, "Hello")).collect::<Vec<_>>(),
     );
-    let answers = async {
-        tokio::join!(app.deliver(&first), async {
-            settle().await;
-            join_all(others.iter().map(|event| app.deliver(event))).await
-        })
-    };
-    let let_go = async {
-        barrier.reached_by(1).await;
-        settle().await;
-        settle().await;
-        barrier.let_go().await;
-    };
-    let ((_, answers), ()) = tokio::join!(answers, let_go);
+    let (_, answers) = deliver_while_one_is_stored(&app, &first, &others).await;
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, [200, 200, 500, 200, 200]);
     assert_eq!(app.count(EVENTS).await, 6);

@@ -201,14 +201,7 @@ async fn serve(stage: &Stage, workers: usize) -> anyhow::Result<Server> {
     let secrets = key.seal(&RandomIds, "webhook source secrets", &serde_json::to_vec(&json!([SECRET]))?)?;
     let mut superuser = stage.superuser().await?;
     let tenant = stage.doubles.keycloak.group_id(TENANT)?;
-    sqlx::query(
-        "INSERT INTO webhook_sources (tenant_id, id, service, name, account, scheme, created_at, updated_at)
-         VALUES ($1, $2, 'chatwoot', 'Inbox bench', '1', '{\"type\":\"chatwoot\"}', now(), now()) ON CONFLICT DO NOTHING",
-    )
-    .bind(tenant)
-    .bind(SOURCE)
-    .execute(&mut superuser)
-    .await?;
+    stage.register_source(tenant, SOURCE, "Inbox bench").await?;
     sqlx::query(
         "INSERT INTO webhook_source_secrets (tenant_id, source_id, id, purpose, sealed, created_at, valid_from)
          VALUES ($1, $2, $2, 'signature', $3, now(), now()) ON CONFLICT DO NOTHING",

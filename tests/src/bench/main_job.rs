@@ -143,14 +143,7 @@ async fn conversations(stage: &Stage, count: usize) -> anyhow::Result<Vec<uuid::
     let mut superuser = stage.superuser().await?;
     let tenant = stage.doubles.keycloak.group_id(TENANT)?;
     let source = uuid::Uuid::from_u128(0x5000);
-    sqlx::query(
-        "INSERT INTO webhook_sources (tenant_id, id, service, name, account, scheme, created_at, updated_at)
-         VALUES ($1, $2, 'chatwoot', 'Bench', '1', '{\"type\":\"chatwoot\"}', now(), now()) ON CONFLICT DO NOTHING",
-    )
-    .bind(tenant)
-    .bind(source)
-    .execute(&mut superuser)
-    .await?;
+    stage.register_source(tenant, source, "Bench").await?;
     let mut ids = Vec::new();
     for _ in 0..count {
         let display_id = customer_writes(stage).await?;

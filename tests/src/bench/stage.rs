@@ -20,6 +20,7 @@ use local_postgres::{Lifetime, LocalPostgres, Options};
 use secrecy::ExposeSecret as _;
 use sqlx::{Connection as _, PgConnection};
 use tokio::process::{Child, Command};
+use uuid::Uuid;
 
 use crate::{
     client::{Connection, request},
@@ -75,6 +76,20 @@ impl Stage {
     /// The superuser, for setting up rows.
     pub async fn superuser(&self) -> anyhow::Result<PgConnection> {
         Ok(PgConnection::connect(&self.superuser_url()).await?)
+    }
+
+    /// Makes a source of Chatwoot's webhooks, if it isn't there.
+    pub async fn register_source(&self, tenant: Uuid, source: Uuid, name: &str) -> anyhow::Result<()> {
+        sqlx::query(
+            "INSERT INTO webhook_sources (tenant_id, id, service, name, account, scheme, created_at, updated_at)
+             VALUES ($1, $2, 'chatwoot', $3, '1', '{\"type\":\"chatwoot\"}', now(), now()) ON CONFLICT DO NOTHING",
+        )
+        .bind(tenant)
+        .bind(source)
+        .bind(name)
+        .execute(&mut self.superuser().await?)
+        .await?;
+        Ok(())
     }
 
     /// The superuser's login to the benchmarks' database.

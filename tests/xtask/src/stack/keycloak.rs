@@ -63,19 +63,12 @@ pub(super) async fn up(fresh: bool) -> Result<()> {
         remove(&data())?;
     }
     let realm = data().join("realm.sha256");
-    match state() {
-        State::Up(_) => {
-            if std::fs::read_to_string(&realm)
-                .is_ok_and(|imported| imported != realm_hash().unwrap_or_default())
-            {
-                eprintln!("stack: {CHANGED}");
-            }
-            return Ok(());
+    if state().is_up("Keycloak") {
+        if std::fs::read_to_string(&realm).is_ok_and(|imported| imported != realm_hash().unwrap_or_default())
+        {
+            eprintln!("stack: {CHANGED}");
         }
-        State::Dead(pid) => {
-            eprintln!("stack: Keycloak (process {pid}) has gone without having been stopped; it starts anew");
-        }
-        State::Down => {}
+        return Ok(());
     }
     let is_new = !realm.exists();
     let home = prepare()?;

@@ -131,6 +131,16 @@ pub(crate) enum State {
     Dead(i32),
 }
 
+impl State {
+    /// Whether the server runs; where it has gone by itself, that is told.
+    pub(crate) fn is_up(self, what: &str) -> bool {
+        if let Self::Dead(pid) = self {
+            eprintln!("stack: {what} (process {pid}) has gone without having been stopped; it starts anew");
+        }
+        matches!(self, Self::Up(_))
+    }
+}
+
 impl Record {
     pub(crate) fn at(path: PathBuf) -> Self {
         Self(path)

@@ -35,12 +35,8 @@ pub(super) async fn up(fresh: bool) -> Result<()> {
     if fresh {
         down()?;
     }
-    match state() {
-        State::Up(_) => return Ok(()),
-        State::Dead(pid) => {
-            eprintln!("stack: Redis (process {pid}) has gone without having been stopped; it starts anew");
-        }
-        State::Down => {}
+    if state().is_up("Redis") {
+        return Ok(());
     }
     setup::ensure(&[setup::REDIS])?;
     process::require_space(&directory(), 10, "Redis")?;

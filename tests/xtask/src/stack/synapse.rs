@@ -54,12 +54,8 @@ pub(super) async fn up(fresh: bool) -> Result<()> {
     if fresh {
         down()?;
     }
-    match state() {
-        State::Up(_) => return Ok(()),
-        State::Dead(pid) => {
-            eprintln!("stack: Synapse (process {pid}) has gone without having been stopped; it starts anew");
-        }
-        State::Down => {}
+    if state().is_up("Synapse") {
+        return Ok(());
     }
     let python = prepare()?;
     process::require_free(PORT, "Synapse")?;
