@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     SERVICE,
-    model::{Group, User},
+    model::{AdminEvent, Group, User},
 };
 
 /// How many entries a page holds. Larger pages are cut off by Keycloak's transaction timeout, smaller ones cost round trips.
@@ -42,7 +42,7 @@ pub struct KeycloakSettings {
 /// Reads users, groups and roles of one realm, with the service account of [`KeycloakSettings::client_id`].
 ///
 /// The service account needs the role `view-users` of the client `realm-management`: users, groups, members, and the realm's
-/// roles. Those of a client would take `view-clients`, which shows the secrets of all clients.
+/// roles; and `view-events` for [`Self::admin_events`]. Those of a client would take `view-clients`, which shows the secrets of all clients.
 #[derive(Debug)]
 pub struct KeycloakAdmin {
     http: HttpClient,
@@ -166,6 +166,24 @@ impl KeycloakAdmin {
             |user: &User| user.id,
         )
         .await
+    }
+
+    /// What was changed of users, groups and who is in them, and which of the realm's roles they have, since this moment (inclusive),
+    /// the oldest first. Keycloak keeps events only where the realm says so, and not for ever; not every change leaves one.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]; it takes the role `view-events`.
+    pub async fn admin_events(&self, since: DateTime<Utc>) -> Result<Vec<AdminEvent>, ConnectorError> {
+        let since = since.timestamp_millis().to_string();
+        let query = [
+            ("resourceTypes", "USER"),
+            ("resourceTypes", "GROUP"),
+            ("resourceTypes", "GROUP_MEMBERSHIP"),
+            ("resourceTypes", "REALM_ROLE_MAPPING"),
+            ("dateFrom", since.as_str()),
+            ("direction", "asc"),
+        ];
+        self.pages(&["admin-events"], &query, |event: &AdminEvent| event.id).await
     }
 
     /// Reads page after page. Pages aren't a snapshot: what is added meanwhile shifts them, so that an entry may come

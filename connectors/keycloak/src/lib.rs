@@ -9,7 +9,7 @@ pub mod fake;
 
 pub use admin::{KeycloakAdmin, KeycloakSettings};
 pub use discovery::{ProviderMetadata, discover, jwks};
-pub use model::{Attributes, Group, User};
+pub use model::{AdminEvent, Attributes, Group, User};
 
 /// The tool's name in errors and logs.
 pub(crate) const SERVICE: &str = "keycloak";

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -74,6 +75,26 @@ pub struct Group {
     /// The group's attributes.
     #[serde(default, deserialize_with = "null_as_default")]
     pub attributes: Attributes,
+}
+
+/// Something that an administrator, or a program as one, has changed (`AdminEventRepresentation`); who did it isn't read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdminEvent {
+    /// Its own.
+    pub id: Uuid,
+    /// When it was made; it can be seen only later, when its transaction is over.
+    #[serde(with = "chrono::serde::ts_milliseconds")]
+    pub time: DateTime<Utc>,
+    /// `CREATE`, `UPDATE`, `DELETE` or `ACTION`.
+    #[serde(default)]
+    pub operation_type: String,
+    /// `USER`, `GROUP_MEMBERSHIP`, …
+    #[serde(default)]
+    pub resource_type: String,
+    /// `users/<id>/groups/<id>`, below the realm.
+    #[serde(default)]
+    pub resource_path: String,
 }
 
 fn null_as_default<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Attributes, D::Error> {

@@ -8,10 +8,12 @@
 //! - `claims`: groups that a token tells of, looked up at once;
 //! - `changes`: what is written, each with its entry in the trail;
 //! - `remembered`: principals for a moment, and none that has changed meanwhile;
+//! - `hints`: Keycloak's admin events, which say who is to be read at once;
 //! - `reconcile`: the periodical comparison, by one replica at a time.
 
 mod changes;
 mod claims;
+mod hints;
 mod reconcile;
 mod refresh;
 mod remembered;

@@ -3,14 +3,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Directory;
+use super::{Directory, hints::Hints};
 use crate::{db::Duty, http::problem::ErrorChain};
 
 /// How often a replica that doesn't lead asks whether it should: so much longer may a comparison be in coming when the
 /// leader dies.
 const FOLLOW: Duration = Duration::from_secs(5);
 
-/// Compares the mirror with Keycloak periodically, so that whoever was disabled or removed from a group loses access
+/// How often Keycloak's admin events are looked at in between.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Compares the mirror with Keycloak periodically, and in between whom its admin events tell of, so that whoever was disabled or removed from a group loses access
 /// though Keycloak says nothing. Takes no input, may run anywhere and as often as one likes; of several replicas, one does
 /// it at a time, since Keycloak needn't be asked by all.
 #[derive(Debug)]
@@ -28,27 +31,53 @@ impl Reconciler {
     /// Runs until `stop`, whenever this replica leads.
     pub async fn run(self, stop: CancellationToken) {
         let mut candidate = self.directory.database.candidate(Duty::Reconcile);
+        let mut hints = None;
         loop {
             let begun = Instant::now();
             let leads = candidate.leads().await.unwrap_or_else(|error| {
                 tracing::warn!(error = %ErrorChain(&error), "who compares with Keycloak could not be asked; this replica does not");
                 false
             });
-            let next = if leads {
-                tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = self.run_once() => {}
+            if !leads {
+                // The comparison that begins with leading finds what nobody has followed meanwhile.
+                hints = None;
+                if wait(&stop, begun + FOLLOW.min(self.period)).await {
+                    break;
                 }
-                begun + self.period
-            } else {
-                begun + FOLLOW.min(self.period)
-            };
+                continue;
+            }
+            // From before the comparison: what happens during it may be too late for it.
+            let hints = hints.get_or_insert_with(|| Hints::from(self.directory.clock.now()));
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = tokio::time::sleep_until(next) => {}
+                () = self.run_once() => {}
+            }
+            if self.follow(hints, begun + self.period, &stop).await {
+                break;
             }
         }
         candidate.resign().await;
+    }
+
+    /// Follows hints until it is time for the next comparison, or one of them asks for it. Whether to stop.
+    async fn follow(&self, hints: &mut Hints, next: Instant, stop: &CancellationToken) -> bool {
+        loop {
+            let look = Instant::now() + LOOK;
+            if look >= next {
+                return wait(stop, next).await;
+            }
+            if wait(stop, look).await {
+                return true;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return true,
+                everything = hints.look(&self.directory) => {
+                    if everything {
+                        return false;
+                    }
+                }
+            }
+        }
     }
 
     /// Compares every known tenant once. One that can't be read completely stays as it is.
@@ -69,5 +98,13 @@ impl Reconciler {
                 }
             }
         }
+    }
+}
+
+/// Waits until `then`. Whether to stop.
+async fn wait(stop: &CancellationToken, then: Instant) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => true,
+        () = tokio::time::sleep_until(then) => false,
     }
 }

@@ -173,6 +173,12 @@ pub(super) struct Known {
     pub platform_admin: bool,
 }
 
+/// Those of the users that are principals.
+pub(super) async fn known(tx: &mut SystemTx, users: &[Uuid]) -> Result<BTreeSet<Uuid>, sqlx::Error> {
+    let known = principals(tx.connection(), users).await?;
+    Ok(known.into_keys().collect())
+}
+
 /// The principals with these ids.
 pub(super) async fn principals(
     connection: &mut PgConnection,
