@@ -13,19 +13,26 @@ const FOLLOW: Duration = Duration::from_secs(5);
 /// How often Keycloak's admin events are looked at in between.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Compares the mirror with Keycloak periodically, and in between whom its admin events tell of, so that whoever was disabled or removed from a group loses access
-/// though Keycloak says nothing. Takes no input, may run anywhere and as often as one likes; of several replicas, one does
-/// it at a time, since Keycloak needn't be asked by all.
+/// Compares the mirror with Keycloak periodically, and in between whom its admin events tell of, so that whoever was disabled
+/// or removed from a group loses access though Keycloak ends no session then. Takes no input, may run anywhere and as often as
+/// one likes; of several replicas, one does it at a time, since Keycloak needn't be asked by all.
 #[derive(Debug)]
 pub struct Reconciler {
     directory: Directory,
     period: Duration,
+    look: Duration,
 }
 
 impl Reconciler {
     /// A reconciler of this directory.
     pub fn new(directory: Directory, period: Duration) -> Self {
-        Self { directory, period }
+        Self { directory, period, look: LOOK }
+    }
+
+    /// Looks at Keycloak's admin events so often, instead of every 5 s.
+    #[must_use]
+    pub fn looking_every(self, look: Duration) -> Self {
+        Self { look, ..self }
     }
 
     /// Runs until `stop`, whenever this replica leads.
@@ -62,7 +69,7 @@ impl Reconciler {
     /// Follows hints until it is time for the next comparison, or one of them asks for it. Whether to stop.
     async fn follow(&self, hints: &mut Hints, next: Instant, stop: &CancellationToken) -> bool {
         loop {
-            let look = Instant::now() + LOOK;
+            let look = Instant::now() + self.look;
             if look >= next {
                 return wait(stop, next).await;
             }

@@ -18,6 +18,7 @@ use chancery::{
     auth::PrincipalSource as _,
     db::Duty,
     directory::{Directory, Reconciler},
+    ids::UserId,
     testing::{ACME, TestApp},
 };
 use connector_keycloak::{KeycloakAdmin, KeycloakSettings};
@@ -31,27 +32,41 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct SlowRoad {
     /// Paths with this ending are held up, once.
     held: String,
+    /// Paths with this ending are forbidden.
+    forbidden: &'static str,
     keycloak: String,
     http: reqwest::Client,
     requests: AtomicUsize,
     has_answer: mpsc::UnboundedSender<()>,
     let_through: tokio::sync::Semaphore,
     was_held: AtomicUsize,
+    /// How often admin events were asked for.
+    looks: AtomicUsize,
 }
 
 impl SlowRoad {
     async fn open(app: &TestApp, held: String) -> (Arc<Self>, Directory, mpsc::UnboundedReceiver<()>) {
+        Self::open_without(app, held, "/nothing").await
+    }
+
+    async fn open_without(
+        app: &TestApp,
+        held: String,
+        forbidden: &'static str,
+    ) -> (Arc<Self>, Directory, mpsc::UnboundedReceiver<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let (has_answer, held_answers) = mpsc::unbounded_channel();
         let road = Arc::new(Self {
             held,
+            forbidden,
             keycloak: app.state().config.keycloak.url.trim_end_matches('/').to_owned(),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             requests: AtomicUsize::new(0),
             has_answer,
             let_through: tokio::sync::Semaphore::new(0),
             was_held: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
         });
         let router = Router::new().fallback(forward).with_state(Arc::clone(&road));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -62,6 +77,12 @@ impl SlowRoad {
 async fn forward(State(road): State<Arc<SlowRoad>>, request: Request) -> Response {
     road.requests.fetch_add(1, Ordering::SeqCst);
     let (parts, body) = request.into_parts();
+    if parts.uri.path().ends_with("/admin-events") {
+        road.looks.fetch_add(1, Ordering::SeqCst);
+    }
+    if parts.uri.path().ends_with(road.forbidden) {
+        return Response::builder().status(403).body(Body::empty()).unwrap();
+    }
     let url = format!("{}{}", road.keycloak, parts.uri);
     let body = to_bytes(body, usize::MAX).await.unwrap();
     let mut headers = parts.headers;
@@ -102,8 +123,12 @@ async fn roles(app: &TestApp, username: &str) -> Vec<String> {
 }
 
 async fn is_enabled(app: &TestApp, username: &str) -> bool {
+    is_user_enabled(app, app.user(username)).await
+}
+
+async fn is_user_enabled(app: &TestApp, user: UserId) -> bool {
     sqlx::query_scalar("SELECT enabled FROM principals WHERE id = $1")
-        .bind(app.user(username).0)
+        .bind(user.0)
         .fetch_one(app.superuser())
         .await
         .unwrap()
@@ -296,4 +321,57 @@ async fn who_was_read_meanwhile_is_known_by_what_is_newest() {
     app.state().directory.refresh_user(viewer).await.unwrap();
     road.let_through.add_permits(1);
     assert_eq!(reading.await.unwrap().unwrap().name, "Vera Viewer");
+}
+
+const HOUR: Duration = Duration::from_hours(1);
+
+#[tokio::test]
+async fn whom_an_event_tells_of_is_out_long_before_the_next_comparison() {
+    let app = TestApp::start().await;
+    let (agent, viewer, ceo) = (app.agent(), app.viewer(), app.ceo());
+    for client in [&agent, &viewer, &ceo] {
+        client.get("/me").await.expect(200);
+    }
+    let (road, directory, _) = SlowRoad::open(&app, "/nothing".to_owned()).await;
+    let stop = CancellationToken::new();
+    let looking = Reconciler::new(directory, HOUR).looking_every(Duration::from_millis(20)).run(stop.clone());
+    let running = tokio::spawn(looking);
+    // The first comparison is over: events are being looked at.
+    until("the first look", async || road.looks.load(Ordering::SeqCst) > 0).await;
+    let keycloak = &app.doubles().keycloak;
+
+    keycloak.remove_from_group("acme-viewer", VIEWERS).unwrap();
+    until("the removal", async || roles(&app, "acme-viewer").await.is_empty()).await;
+    keycloak.set_enabled("acme-agent", false).unwrap();
+    until("the disabling", async || !is_enabled(&app, "acme-agent").await).await;
+    let deleted = app.user("acme-ceo");
+    keycloak.delete_user("acme-ceo").unwrap();
+    until("the deletion", async || !is_user_enabled(&app, deleted).await).await;
+    // And what is given comes as soon.
+    keycloak.add_to_group("acme-viewer", VIEWERS).unwrap();
+    until("the return", async || roles(&app, "acme-viewer").await == ["viewer"]).await;
+    // A group's own change concerns whoever is in it.
+    keycloak.rename_group(ACME, "acme-inc").unwrap();
+    until("the new name", async || {
+        app.count("SELECT count(*) FROM tenants WHERE path = '/organizations/acme-inc'").await == 1
+    })
+    .await;
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn where_events_may_not_be_read_the_comparison_goes_on() {
+    let app = TestApp::start().await;
+    app.viewer().get("/me").await.expect(200);
+    let (road, directory, _) = SlowRoad::open_without(&app, "/nothing".to_owned(), "/admin-events").await;
+    let stop = CancellationToken::new();
+    let looking =
+        Reconciler::new(directory, Duration::from_millis(200)).looking_every(Duration::from_millis(20));
+    let running = tokio::spawn(looking.run(stop.clone()));
+    until("the first look", async || road.looks.load(Ordering::SeqCst) > 2).await;
+    app.doubles().keycloak.remove_from_group("acme-viewer", VIEWERS).unwrap();
+    until("the removal", async || roles(&app, "acme-viewer").await.is_empty()).await;
+    stop.cancel();
+    running.await.unwrap();
 }

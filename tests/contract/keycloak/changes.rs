@@ -1,3 +1,4 @@
+use chrono::DateTime;
 use connector_core::{Clock as _, SystemClock};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -154,6 +155,25 @@ pub async fn events_are_filtered_and_paged(target: Target) {
     let (status, body, _) = target.call(&token, Method::GET, "admin-events?dateFrom=yesterday", None).await;
     let message = "Invalid value for 'dateFrom', expected format is yyyy-MM-dd or an Epoch timestamp";
     assert_eq!((status, body), (StatusCode::BAD_REQUEST, json!({"error": message})));
+    // As the connector reads them: whom, in the order of time.
+    let told: Vec<String> = target
+        .connector(SYNC)
+        .admin_events(DateTime::from_timestamp_millis(before).unwrap())
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|event| event.resource_path.contains(&person.id.to_string()))
+        .map(|event| format!("{} {} {}", event.operation_type, event.resource_type, event.resource_path))
+        .collect();
+    let user = format!("users/{}", person.id);
+    assert_eq!(
+        told,
+        [
+            format!("CREATE USER {user}"),
+            format!("CREATE GROUP_MEMBERSHIP {membership}"),
+            format!("DELETE GROUP_MEMBERSHIP {membership}"),
+        ]
+    );
     let (status, _, _) = target.call(&token, Method::GET, "admin-events?operationTypes=POEM", None).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
 }
