@@ -32,7 +32,8 @@ pub use model::{
     ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus,
     DeliveryRow, DeliveryState, EndpointRow, EndpointState, EventChoice, EventGroup, Fact, FieldErrors,
     HistoryEntry, HistoryKind, InboxAttempt, InboxEffect, InboxFilter, InboxOutcome, InboxRow, InboxState,
-    LinkTo, MemberSignIn, OnceShown, Priority, SecretRow, SecretState, SessionRow, SourceRow, Time,
+    LinkTo, MappingRow, MemberSignIn, OnceShown, Priority, SecretRow, SecretState, SessionRow, SourceRow,
+    Time,
 };
 pub use texts::Texts;
 pub use ui::{Theme, Ui};

@@ -101,8 +101,8 @@ macro_rules! plain_enum {
 mod inbox;
 
 pub use inbox::{
-    InboxAttempt, InboxEffect, InboxFilter, InboxOutcome, InboxRow, InboxState, OnceShown, SecretRow,
-    SecretState, SourceRow,
+    InboxAttempt, InboxEffect, InboxFilter, InboxOutcome, InboxRow, InboxState, MappingRow, OnceShown,
+    SecretRow, SecretState, SourceRow,
 };
 
 plain_enum! {

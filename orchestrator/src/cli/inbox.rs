@@ -20,7 +20,7 @@ use crate::{
     http::etag::IfMatch,
     ids::{RandomIds, SourceId, TenantId},
     sources::{
-        self, ChangeSource, NewSecret, NewSource, Purpose, RequestLimit, SourceError, SourceScheme,
+        self, ChangeSource, Mapping, NewSecret, NewSource, Purpose, RequestLimit, SourceError, SourceScheme,
         SourceState, WebhookSource,
     },
     telemetry,
@@ -56,6 +56,36 @@ pub(super) enum SourceCommand {
     Enable(OneSource),
     /// Remove a source for good, with its secrets; what it has sent stays
     Remove(OneSource),
+    /// Say whose an inbox of a suite's source is; what was parked for it is handed on by a replay
+    Map(MapInbox),
+    /// Take the mapping of an inbox away; what came by it stays with its tenant
+    Unmap(UnmapInbox),
+    /// List whose the inboxes of a suite's source are
+    Mappings(OneSource),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MapInbox {
+    /// The source's id
+    id: SourceId,
+    /// The inbox' number in Chatwoot, or `others` for all that have no mapping of their own
+    inbox: String,
+    /// The tenant: its UUID or its path (/organizations/acme)
+    tenant: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UnmapInbox {
+    /// The source's id
+    id: SourceId,
+    /// The inbox' number in Chatwoot, or `others`
+    inbox: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -190,6 +220,12 @@ fn explained(error: SourceError) -> anyhow::Error {
     }
 }
 
+fn mapping_text(mapping: &Mapping) -> String {
+    let inbox = mapping.inbox_id.map_or_else(|| "others".to_owned(), |inbox| inbox.to_string());
+    let path = mapping.tenant_path.as_deref().unwrap_or_default();
+    format!("{inbox:10}  {}  {path}\n", mapping.tenant_id)
+}
+
 struct Operator {
     database: Database,
     key: MasterKey,
@@ -214,6 +250,9 @@ pub(super) async fn run(config: Option<&Path>, command: InboxCommand) -> anyhow:
             SourceCommand::Disable(one) => operator.set_state(&one, SourceState::Paused).await,
             SourceCommand::Enable(one) => operator.set_state(&one, SourceState::Active).await,
             SourceCommand::Remove(one) => operator.remove(&one).await,
+            SourceCommand::Map(arguments) => operator.map(&arguments).await,
+            SourceCommand::Unmap(arguments) => operator.unmap(&arguments).await,
+            SourceCommand::Mappings(one) => operator.mappings(&one).await,
         },
         InboxCommand::List(arguments) => operator.list_events(arguments).await,
         InboxCommand::Show(arguments) => operator.show_event(&arguments).await,
@@ -336,6 +375,32 @@ impl Operator {
             sources::change(&mut tx, &self.key, one.id, change, &IfMatch::Any).await.map_err(explained)?;
         tx.commit().await?;
         Ok(said(one, source.state.as_str()))
+    }
+
+    async fn map(&self, arguments: &MapInbox) -> anyhow::Result<String> {
+        let mut tx = self.in_tenant_of(arguments.id).await?;
+        let mapped = sources::map(&mut tx, &self.database, arguments.id, &arguments.inbox, &arguments.tenant);
+        let mapping = mapped.await.map_err(explained)?;
+        tx.commit().await?;
+        Ok(if arguments.json { json_text(&serde_json::to_value(&mapping)?) } else { mapping_text(&mapping) })
+    }
+
+    async fn unmap(&self, arguments: &UnmapInbox) -> anyhow::Result<String> {
+        let mut tx = self.in_tenant_of(arguments.id).await?;
+        sources::unmap(&mut tx, arguments.id, &arguments.inbox).await.map_err(explained)?;
+        tx.commit().await?;
+        let one = OneSource { id: arguments.id, json: arguments.json };
+        Ok(said(&one, "unmapped"))
+    }
+
+    async fn mappings(&self, one: &OneSource) -> anyhow::Result<String> {
+        let mut tx = self.in_tenant_of(one.id).await?;
+        let found = sources::mappings(&mut tx, &self.database, one.id).await.map_err(explained)?;
+        Ok(if one.json {
+            json_text(&json!({ "items": found }))
+        } else {
+            found.iter().map(mapping_text).collect()
+        })
     }
 
     async fn remove(&self, one: &OneSource) -> anyhow::Result<String> {

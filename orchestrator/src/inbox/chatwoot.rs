@@ -31,6 +31,7 @@ pub(super) fn accept(
         None => store::key_hash(&[b"body", body]),
     };
     Ok(Identified {
+        tenant: Some(source.tenant_of(event.inbox_id())),
         event_type: store::storable(&event.name.to_string(), 100),
         subject: webhook::subject(&event),
         delivery_id: verified.delivery_id.map(|id| store::storable(&id, 200)),

@@ -18,6 +18,8 @@ pub(super) const LANES: u32 = 16;
 /// What a verified delivery is about.
 #[derive(Debug)]
 pub(super) struct Identified {
+    /// Whose it is, where that isn't the source's tenant.
+    pub tenant: Option<TenantId>,
     pub event_type: String,
     pub subject: String,
     pub delivery_id: Option<String>,
@@ -169,6 +171,8 @@ pub(super) struct Event {
     pub received_at: DateTime<Utc>,
     /// The account of the source; none where the source is gone.
     pub account: Option<String>,
+    /// Who has it.
+    pub tenant: TenantId,
     pub sealed_request: Vec<u8>,
 }
 

@@ -286,6 +286,7 @@ fn identified(delivery: Delivery, body: &[u8]) -> Identified {
     Identified {
         event_type,
         subject,
+        tenant: None,
         delivery_id: delivery.id.map(|id| store::storable(&id.value, 200)),
         key_hash,
         occurred_at: delivery.time,
@@ -447,7 +448,7 @@ async fn store_event(
     let sealed_request = RawRequest::seal(&state.master_key, &*state.ids, headers, body)
         .map_err(|error| Problem::internal(&error))?;
     let event = Incoming {
-        tenant: source.tenant,
+        tenant: identified.tenant.unwrap_or(source.tenant),
         source: source.id,
         service: source.service.clone(),
         id: InboxEventId(state.ids.uuid_v7(received_at)),
@@ -548,6 +549,7 @@ async fn matrix_transaction(
         return (status, Json(body)).into_response();
     }
     let identified = Identified {
+        tenant: None,
         event_type: "transaction".to_owned(),
         subject: "transactions".to_owned(),
         delivery_id: Some(store::storable(&transaction, 200)),

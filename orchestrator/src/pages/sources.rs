@@ -10,7 +10,7 @@ use connector_webhooks::{Scheme, presets};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use shell_ui::{
-    Choice, FieldErrors, OnceShown, SecretRow, SecretState, SourceRow, Ui,
+    Choice, FieldErrors, MappingRow, OnceShown, SecretRow, SecretState, SourceRow, Ui,
     pages::{SourceNewPage, SourcePage, SourcesPage},
 };
 
@@ -30,11 +30,11 @@ use crate::{
         extract::{ApiPath, ApiQuery},
         page::{DEFAULT_LIMIT, TimedPosition},
     },
-    ids::SourceId,
+    ids::{SourceId, TenantId},
     inbox::{self, SourceActivity},
     sources::{
-        self, ChangeSource, Fault, NewSecret, NewSource, Purpose, RequestLimit, SecretInfo, SourceError,
-        SourceFilter, SourceScheme, SourceState, WebhookSource,
+        self, ChangeSource, Fault, Mapping, NewSecret, NewSource, Purpose, RequestLimit, SecretInfo,
+        SourceError, SourceFilter, SourceScheme, SourceState, WebhookSource,
     },
 };
 
@@ -171,6 +171,12 @@ async fn render(
     let chrome = place.chrome(state, &mut tx, MODULE, flash).await?;
     let source = sources::get(&mut tx, id).await.map_err(sources::problem)?;
     of_this_tenant(place, &source)?;
+    let mappings = if source.tenant_id == TenantId::SUITE && source.scheme == SourceScheme::Chatwoot {
+        let found = sources::mappings(&mut tx, &state.database, id).await.map_err(sources::problem)?;
+        Some(found.into_iter().map(mapping_row).collect())
+    } else {
+        None
+    };
     let activity = inbox::activity(&mut tx, place.tenant.id).await?.into_iter().find(|one| one.source == id);
     let now = tx.now();
     let events = place.href(MODULE);
@@ -194,6 +200,7 @@ async fn render(
         limit: numbers.map(|(requests, seconds)| {
             ui.t_with_all("source-limit-said", &[("requests", &requests), ("seconds", &seconds)])
         }),
+        mappings,
         secrets: source.secrets.iter().map(|secret| secret_row(ui, secret, now)).collect(),
         once: shown.once,
         created: ui.time(source.created_at, now),
@@ -219,6 +226,13 @@ async fn render(
 /// What holds a secret is kept by nobody on its way, nor by the browser.
 fn unkept(response: &mut Response) {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+fn mapping_row(mapping: Mapping) -> MappingRow {
+    MappingRow {
+        inbox: mapping.inbox_id.map(|inbox| inbox.to_string()),
+        tenant: mapping.tenant_path.unwrap_or_else(|| mapping.tenant_id.to_string()),
+    }
 }
 
 fn secret_row(ui: &Ui, secret: &SecretInfo, now: DateTime<Utc>) -> SecretRow {

@@ -9,6 +9,7 @@ use std::{
 use moka::future::Cache;
 
 use super::{
+    mapping,
     model::{RequestLimit, Secret, Source},
     service::{SourceError, open},
     store,
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     app::AppState,
     config::QuotaConfig,
-    ids::SourceId,
+    ids::{SourceId, TenantId},
     limits::{Quota, Usage},
 };
 
@@ -63,6 +64,10 @@ pub async fn find(state: &AppState, id: SourceId) -> Result<Option<Arc<Source>>,
     }
     let mut tx = state.database.system_tx().await?;
     let found = store::find_active(&mut tx, id, state.clock.now()).await?;
+    let mapped = match &found {
+        Some(found) if found.tenant == TenantId::SUITE => mapping::of_source(&mut tx, id).await?,
+        _ => Vec::new(),
+    };
     drop(tx);
     let source = match found {
         None => None,
@@ -84,6 +89,7 @@ pub async fn find(state: &AppState, id: SourceId) -> Result<Option<Arc<Source>>,
                 scheme: found.scheme,
                 secrets,
                 limit: found.limit,
+                mapped,
             }))
         }
     };

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::mapping::Mapped;
 use crate::{
     http::page::TimedPosition,
     ids::{SourceId, TenantId},
@@ -379,9 +380,20 @@ pub struct Source {
     pub secrets: Vec<Secret>,
     /// How much is taken from it.
     pub limit: Option<RequestLimit>,
+    /// Whose its inboxes are, where it is the suite's.
+    pub(super) mapped: Vec<Mapped>,
 }
 
 impl Source {
+    /// Whose what comes from an inbox is: the source's tenant's, or that of the inbox, where the source is the suite's. The suite
+    /// keeps what is nobody's.
+    pub fn tenant_of(&self, inbox: Option<i64>) -> TenantId {
+        if self.tenant != TenantId::SUITE {
+            return self.tenant;
+        }
+        Mapped::route(&self.mapped, inbox).unwrap_or(TenantId::SUITE)
+    }
+
     /// What its service is called in metrics: its own name where it is a tool that we know, and `other` where it isn't. What owners
     /// can make up would be a series of its own for each.
     pub fn label(&self) -> &'static str {
@@ -470,6 +482,7 @@ mod tests {
                 secret(Purpose::Challenge, "token", -1, None),
             ],
             limit: None,
+            mapped: Vec::new(),
         };
         let values = |purpose| -> Vec<String> {
             source.secrets(purpose, now).iter().map(|secret| secret.expose_secret().to_owned()).collect()
@@ -489,6 +502,7 @@ mod tests {
                 scheme: SourceScheme::named("bearer").unwrap(),
                 secrets: Vec::new(),
                 limit: None,
+                mapped: Vec::new(),
             };
             source.label()
         };

@@ -37,6 +37,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(show, update, delete))
         .routes(routes!(create_secret))
         .routes(routes!(delete_secret))
+        .merge(super::mapping::router())
 }
 
 /// What a refused command is over HTTP.

@@ -60,12 +60,12 @@ pub enum SourceError {
     Database(#[from] sqlx::Error),
 }
 
-fn invalid(pointer: &str, detail: impl Into<String>) -> SourceError {
+pub(super) fn invalid(pointer: &str, detail: impl Into<String>) -> SourceError {
     SourceError::Invalid(vec![Fault::new(pointer, detail)])
 }
 
 /// Who operates the server may at its command line what who runs the suite may here.
-fn require(tx: &TenantTx, permission: Permission, tenant: TenantId) -> Result<(), SourceError> {
+pub(super) fn require(tx: &TenantTx, permission: Permission, tenant: TenantId) -> Result<(), SourceError> {
     let Actor::Principal(principal) = tx.actor() else { return Ok(()) };
     match can(principal, permission, &Resource::of(tenant)) {
         Decision::Allowed => Ok(()),
@@ -193,7 +193,7 @@ async fn record(
 }
 
 /// Tells who looks at the sources. It comes last in a transaction.
-async fn tell(tx: &mut TenantTx, event: EventType, id: SourceId) -> Result<(), sqlx::Error> {
+pub(super) async fn tell(tx: &mut TenantTx, event: EventType, id: SourceId) -> Result<(), sqlx::Error> {
     realtime::append(tx, event, Permission::WebhookSourceRead, id.0).await
 }
 

@@ -29,6 +29,7 @@ fn tables() -> BTreeMap<&'static str, Entry> {
         ("consultations", trail("tenant_id", "true")),
         ("webhook_sources", trail("tenant_id", "true")),
         ("webhook_source_secrets", trail("tenant_id", "true")),
+        ("webhook_source_mappings", trail("tenant_id", "true")),
         ("memberships", trail("tenant_id", "true")),
         ("tenant_settings", trail("tenant_id", "true")),
         ("webhook_endpoints", trail("tenant_id", "true")),

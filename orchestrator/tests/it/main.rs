@@ -18,6 +18,7 @@ mod inbox_accepting;
 mod inbox_processing;
 mod isolation;
 mod limits;
+mod mapping;
 mod mending;
 mod readings;
 mod realtime;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// Tables that one login reaches without a tenant: what comes in before its tenant is known, the queue, whose turn it is to
 /// be delivered to, the mirror of Keycloak, and the answers that belong to who asked. One more widens what the worker's login reads
 /// and writes: it needs a reason, and this list to say so.
-const SYSTEM_TABLES: [&str; 15] = [
+const SYSTEM_TABLES: [&str; 16] = [
     "idempotency_keys",
     "inbox_attempts",
     "inbox_events",
@@ -24,6 +24,7 @@ const SYSTEM_TABLES: [&str; 15] = [
     "principals",
     "tenants",
     "webhook_endpoint_lanes",
+    "webhook_source_mappings",
     "webhook_source_secrets",
     "webhook_sources",
 ];
@@ -350,6 +351,11 @@ fn samples() -> BTreeMap<&'static str, &'static str> {
             "INSERT INTO webhook_sources (tenant_id, id, service, name, account, scheme, created_at, updated_at)
              SELECT $1, CASE WHEN EXISTS (SELECT 1 FROM webhook_sources WHERE id = $1) THEN gen_random_uuid() ELSE $1 END,
                     'chatwoot', 'S', gen_random_uuid()::text, '{}', now(), now()",
+        ),
+        (
+            "webhook_source_mappings",
+            "INSERT INTO webhook_source_mappings (tenant_id, source_id, inbox_id, mapped_tenant_id, created_at)
+             VALUES ($1, $1, (random() * 1e9)::bigint + 1, gen_random_uuid(), now())",
         ),
         (
             "webhook_source_secrets",

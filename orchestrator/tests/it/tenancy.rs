@@ -101,6 +101,11 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
     let acme = app.tenant(ACME).to_string();
     let new_source = json!({ "tenantId": ACME, "service": "github", "scheme": { "type": "bearer" } });
     let source = async || owner.post("/sources", &new_source).await.expect(201);
+    let admin = app.suite_admin();
+    let of_suite = json!({ "tenantId": "/suite", "service": "chatwoot", "account": "7", "scheme": { "type": "chatwoot" } });
+    let of_suite = id(&admin.post("/sources", &of_suite).await.expect(201)).to_owned();
+    let mapping = format!("/sources/{of_suite}/mappings/3");
+    admin.put(&mapping, &json!({ "tenantId": ACME })).await.expect(200);
     // The path of a secret, which is that of its source and its own id.
     let with_secret = source().await;
     let secret = format!("{}/secrets/{}", id(&with_secret), id(&with_secret["secrets"][0]));
@@ -295,6 +300,25 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
         (
             "deleteWebhookSourceSecret",
             sample("/sources/{subject}", none(), &secret, (&ceo, 404), (&owner, 204)),
+        ),
+        // What belongs to the suite is unknown to everybody in a tenant.
+        (
+            "listWebhookSourceMappings",
+            sample("/sources/{subject}/mappings", none(), &of_suite, (&ceo, 404), (&admin, 200)),
+        ),
+        (
+            "putWebhookSourceMapping",
+            sample(
+                "/sources/{subject}/mappings/4",
+                json!({ "tenantId": ACME }),
+                &of_suite,
+                (&owner, 404),
+                (&admin, 200),
+            ),
+        ),
+        (
+            "deleteWebhookSourceMapping",
+            sample("/sources/{subject}/mappings/3", none(), &of_suite, (&owner, 404), (&admin, 204)),
         ),
         (
             "listTenantSessions",

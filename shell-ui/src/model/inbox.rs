@@ -228,6 +228,15 @@ pub struct SecretRow {
     pub until: Option<Time>,
 }
 
+/// Whose an inbox of a source is.
+#[derive(Debug, Clone)]
+pub struct MappingRow {
+    /// Its number; none for all others.
+    pub inbox: Option<String>,
+    /// The tenant's path.
+    pub tenant: String,
+}
+
 /// What is shown once, right after it was made.
 #[derive(Debug, Clone)]
 pub struct OnceShown {

@@ -2,7 +2,7 @@ use askama::Template;
 
 use crate::{
     Choice, Chrome, Fact, FieldErrors, InboxAttempt, InboxEffect, InboxFilter, InboxRow, InboxState,
-    OnceShown, SecretRow, SourceRow, Time,
+    MappingRow, OnceShown, SecretRow, SourceRow, Time,
 };
 
 /// The list of received webhooks.
@@ -155,6 +155,8 @@ pub struct SourcePage {
     pub scheme_settings: String,
     /// How much is taken from it, in words.
     pub limit: Option<String>,
+    /// Whose its inboxes are, where it can be several tenants'.
+    pub mappings: Option<Vec<MappingRow>>,
     /// Its secrets, the newest first.
     pub secrets: Vec<SecretRow>,
     /// What was just made, and isn't shown again.

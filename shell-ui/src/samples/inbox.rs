@@ -3,8 +3,8 @@
 use super::{Choice, Fact, FieldErrors, Flash, MARKUP, Samples};
 use crate::pages::{InboxEventPage, InboxPage, InboxReplayPage, SourceNewPage, SourcePage, SourcesPage};
 use crate::{
-    InboxAttempt, InboxEffect, InboxFilter, InboxOutcome, InboxRow, InboxState, OnceShown, SecretRow,
-    SecretState, SourceRow,
+    InboxAttempt, InboxEffect, InboxFilter, InboxOutcome, InboxRow, InboxState, MappingRow, OnceShown,
+    SecretRow, SecretState, SourceRow,
 };
 
 const EVENT: &str = "01981f40-1111-7000-8000-00000000c0de";
@@ -252,6 +252,7 @@ impl Samples {
             account: Some("acme".into()),
             scheme_settings: "{\n  \"type\": \"preset\",\n  \"name\": \"github\"\n}".into(),
             limit: Some(self.ui.t_with_all("source-limit-said", &[("requests", "600"), ("seconds", "60")])),
+            mappings: None,
             secrets: vec![
                 secret(false, SecretState::Current, 3, None),
                 secret(true, SecretState::Ending, 40_000, Some(-1_400)),
@@ -305,7 +306,12 @@ impl Samples {
     }
 
     pub(super) fn source_viewed(&self) -> SourcePage {
-        SourcePage { may_manage: false, ..self.source() }
+        let mapping = |inbox: Option<&str>, tenant: &str| MappingRow {
+            inbox: inbox.map(str::to_owned),
+            tenant: tenant.into(),
+        };
+        let mappings = vec![mapping(Some("3"), "/organizations/acme-corp"), mapping(None, MARKUP)];
+        SourcePage { may_manage: false, mappings: Some(mappings), ..self.source() }
     }
 
     pub(super) fn source_new(&self) -> SourceNewPage {

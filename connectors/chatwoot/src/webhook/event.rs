@@ -120,6 +120,12 @@ pub fn parse(raw: &[u8]) -> Result<Event, ParseError> {
 }
 
 impl Event {
+    /// The inbox that it came from: its own, or its conversation's. What tells of a contact or of the account names none.
+    pub fn inbox_id(&self) -> Option<i64> {
+        let own = self.inbox.as_ref().map(|inbox| inbox.id);
+        own.or_else(|| self.conversation.as_ref()?.inbox_id)
+    }
+
     fn read<J: Json>(name: EventName, value: &J) -> Result<Self, ParseError> {
         let mut event = Self {
             account_id: value.member("account").and_then(|account| integer(account, "id")),

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
 use super::{
-    plan::{Part, Plan},
+    plan::{Part, Plan, Route},
     store,
 };
 use crate::{
@@ -140,6 +140,10 @@ async fn effects(
                 None => enqueued.await?,
             }
             effects.insert("jobs".to_owned(), json!([format!("{ESCALATE_NOTE} {key}")]));
+        }
+        if let Some(Route::To(tenant)) = one.plan.route {
+            store::hand_on(tx, &one.mark, tenant).await?;
+            effects.insert("tenant".to_owned(), json!(tenant));
         }
         let mut effects = Some(Value::Object(effects));
         for (number, part) in (0..).zip(&one.plan.parts) {

@@ -7,10 +7,10 @@ use connector_chatwoot::{
 };
 use shell_ui::Ui;
 
-use super::plan::{Plan, Poison};
+use super::plan::{Plan, Poison, Route};
 use crate::{
     conversations::{self, EscalateNote, Observation},
-    ids::SourceId,
+    ids::{SourceId, TenantId},
     inbox::{model, store},
 };
 
@@ -48,6 +48,13 @@ pub(super) fn read(
         (stored.occurred_at, event.occurred_at, plan.parts.first_mut())
     {
         part.occurred_at = occurred_at;
+    }
+    // What is stored as the suite's came from an inbox that was mapped to nobody then.
+    if stored.tenant == TenantId::SUITE {
+        if event.conversation.is_some() || event.inbox_id().is_some() {
+            plan.route = Some(Route::Inbox(event.inbox_id()));
+        }
+        return Ok(());
     }
     plan.note = escalate_note(&event, &from);
     plan.observation = observation(ui, &event, &from, now);

@@ -6,6 +6,7 @@ use super::{chatwoot, matrix};
 use crate::{
     conversations::{EscalateNote, Observation},
     crypto::{CryptoError, MasterKey},
+    ids::TenantId,
     inbox::model::{Event, RawRequest},
 };
 
@@ -18,6 +19,10 @@ pub(super) enum Poison {
     Transaction(#[from] connector_matrix::appservice::InvalidTransaction),
     #[error("the event is of another account than its source")]
     OtherAccount,
+    #[error("inbox {inbox} of account {account} is mapped to no tenant")]
+    Unmapped { account: String, inbox: i64 },
+    #[error("the event names no inbox, and the other inboxes of account {account} are mapped to no tenant")]
+    NoInbox { account: String },
     #[error("the stored event can't be opened")]
     Sealed(#[from] CryptoError),
     #[error("reading the event failed in an unforeseen way")]
@@ -39,8 +44,19 @@ pub(super) struct Plan {
     pub parts: Vec<Part>,
     pub observation: Option<Observation>,
     pub note: Option<EscalateNote>,
+    /// Whose it is, where that is to be found out.
+    pub route: Option<Route>,
     /// Where in which trace it was sent, where the sender says so and something follows from it.
     pub trace: Option<TraceContext>,
+}
+
+/// Where an event goes that the suite has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    /// To who has this inbox.
+    Inbox(Option<i64>),
+    /// To this tenant.
+    To(TenantId),
 }
 
 /// Works out what an event means. No database, and no other server.
@@ -56,7 +72,7 @@ fn read(event: &Event, key: &MasterKey, ui: &Ui, now: DateTime<Utc>) -> Result<P
         subject: event.subject.clone(),
         occurred_at: event.occurred_at.unwrap_or(event.received_at),
     };
-    let mut plan = Plan { parts: vec![own], observation: None, note: None, trace: None };
+    let mut plan = Plan { parts: vec![own], observation: None, note: None, route: None, trace: None };
     match event.service.as_str() {
         chatwoot::SERVICE => {
             let request = RawRequest::open(key, &event.sealed_request)?;

@@ -186,9 +186,9 @@ pub(super) async fn events(
     sqlx::query_as!(
         Event,
         r#"SELECT event.id AS "id: _", event.source_id AS "source: _", event.service, event.type AS kind,
-                  event.subject, event.occurred_at, event.source_uri, event.received_at, source.account AS "account?", event.sealed_request
+                  event.subject, event.occurred_at, event.source_uri, event.received_at, source.account AS "account?", event.tenant_id AS "tenant: _", event.sealed_request
            FROM inbox_events AS event
-           LEFT JOIN webhook_sources AS source ON source.tenant_id = $1 AND source.id = event.source_id
+           LEFT JOIN webhook_sources AS source ON source.id = event.source_id
            WHERE event.tenant_id = $1 AND event.id = ANY ($2) AND event.received_at BETWEEN $3 AND $4"#,
         tenant.0,
         &ids,
@@ -346,6 +346,35 @@ pub(super) async fn fail_again(tx: &mut TenantTx, failed: &Failed, next: &Next) 
     .execute(tx.connection())
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Gives an event of the transaction's tenant to another one, to be processed there, unless that one has it already.
+pub(super) async fn hand_on(tx: &mut TenantTx, from: &Mark, to: TenantId) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "WITH own AS (
+             SELECT id, received_at, source_id, subject_key, occurred_at, service, type, subject, delivery_id, source_uri, key_hash, sealed_request
+             FROM inbox_events WHERE tenant_id = $1 AND id = $2 AND received_at = $3
+         ), key AS (
+             INSERT INTO inbox_keys (tenant_id, source_id, key_hash, event_id, received_at)
+             SELECT $4, source_id, key_hash, id, received_at FROM own
+             ON CONFLICT (tenant_id, source_id, key_hash) DO NOTHING
+             RETURNING event_id
+         ), event AS (
+             INSERT INTO inbox_events (tenant_id, id, received_at, source_id, subject_key, occurred_at, service, type, subject, delivery_id, source_uri, key_hash, sealed_request)
+             SELECT $4, id, received_at, source_id, subject_key, occurred_at, service, type, subject, delivery_id, source_uri, key_hash, sealed_request
+             FROM own WHERE id IN (SELECT event_id FROM key)
+         )
+         INSERT INTO inbox_pending (subject_key, received_at, tenant_id, event_id, bytes, lane)
+         SELECT subject_key, received_at, $4, id, octet_length(sealed_request), (subject_key & 15)::smallint
+         FROM own WHERE id IN (SELECT event_id FROM key)",
+        from.tenant.0,
+        from.event.0,
+        from.received_at,
+        to.0,
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(())
 }
 
 /// Discards an event that was to be tried again. Whether it was.

@@ -13,7 +13,7 @@ use super::{
     apply::{ApplyError, From, LEASE, Planned, apply},
     failures::{self, Failed},
     lanes::Lanes,
-    plan::plan,
+    plan::{Plan, Poison, Route, plan},
     store,
 };
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
         errors,
         model::{Claim, Event, LANES, Mark, lane_bit, lanes_in},
     },
+    sources,
 };
 
 /// How long a transaction with effects may take: shorter than the lease.
@@ -321,11 +322,28 @@ impl Processor {
                 continue;
             };
             match plan(&event, &self.state.master_key, &self.state.ui, now) {
-                Ok(plan) => planned.push(Planned { mark, event, plan }),
+                Ok(mut plan) => match self.route(&event, &mut plan).await? {
+                    Ok(()) => planned.push(Planned { mark, event, plan }),
+                    Err(error) => failed.push(Failed::poisoned(mark, attempts, &error)),
+                },
                 Err(error) => failed.push(Failed::poisoned(mark, attempts, &error)),
             }
         }
         Ok((planned, failed))
+    }
+
+    /// Finds out whose an event is that the suite has. As the database has it now: a mapping may be newer than what is remembered.
+    async fn route(&self, event: &Event, plan: &mut Plan) -> Result<Result<(), Poison>, sqlx::Error> {
+        let Some(Route::Inbox(inbox)) = plan.route else { return Ok(Ok(())) };
+        if let Some(tenant) = sources::mapped(&self.state.database, event.source, inbox).await? {
+            plan.route = Some(Route::To(tenant));
+            return Ok(Ok(()));
+        }
+        let account = event.account.clone().unwrap_or_default();
+        Ok(Err(match inbox {
+            Some(inbox) => Poison::Unmapped { account, inbox },
+            None => Poison::NoInbox { account },
+        }))
     }
 
     /// Applies, and tells what is the events' own fault from what ends this worker's turn.
