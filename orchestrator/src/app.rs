@@ -23,7 +23,7 @@ use crate::{
     directory::{Directory, Reconciler},
     endpoints::{self, Deliverer},
     ids::SharedIds,
-    inbox::{Intake, Lanes, Processor, Upkeep},
+    inbox::{Intake, Lanes, Processor, Reconciling, Upkeep},
     jobs::{Registry, Worker},
     lifecycle::Lifecycle,
     limits::Limits,
@@ -244,11 +244,12 @@ impl AppState {
         Deliverer::new(self.clone())
     }
 
-    /// Starts what runs beside the requests: jobs, the inbox, outgoing webhooks, and comparing with Keycloak.
+    /// Starts what runs beside the requests: jobs, the inbox, outgoing webhooks, and comparing with Keycloak and Chatwoot.
     pub fn spawn_background(&self) {
         self.lifecycle.spawn(self.worker().run(self.config.jobs.workers));
         self.lifecycle.spawn(self.processor().run(self.config.inbox.workers));
         self.lifecycle.spawn(Upkeep::new(self.clone()).run());
+        self.lifecycle.spawn(Reconciling::new(self.clone()).run());
         self.lifecycle.spawn(self.deliverer().run(self.config.webhooks.workers));
         self.lifecycle.spawn(self.database.clone().listen_to_replicas(self.lifecycle.soft.clone()));
         self.lifecycle.spawn(late_ends::hurry(self.clone()));

@@ -1,10 +1,12 @@
 //! The suite's tools as this process is connected to them. One that isn't configured is absent, and what would go to it
 //! isn't done.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use connector_chatwoot::{ChatwootClient, ChatwootSettings, Message, NewNote};
-use connector_core::{ConnectorError, SharedClock};
+use connector_chatwoot::{
+    ChatwootClient, ChatwootSettings, Message, NOTE_NOT_PRIVATE, NewNote, webhook::OwnWrites,
+};
+use connector_core::{ConnectorError, Rate, SharedClock};
 use connector_jitsi::{Dialect, JitsiError, JitsiSettings, Signing, TokenMinter};
 use connector_matrix::{MatrixClient, MatrixSettings, RoomId, RoomSpec};
 use moka::future::Cache;
@@ -21,6 +23,9 @@ use crate::{
 
 /// Rooms are looked up again after this time: somebody may have removed one.
 const ROOM_REMEMBERED: Duration = Duration::from_mins(10);
+
+/// What the marks of all our notes in Chatwoot begin with.
+pub const OWN_NOTES: &str = "chancery:";
 
 /// Why the tools can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +46,8 @@ pub enum ToolsError {
 pub struct Chatwoot {
     /// Where it is.
     pub url: Url,
+    /// What tells our own notes from those that people write.
+    pub own: OwnWrites,
     // For no account of ours: its accounts share its connections and limits.
     installation: ChatwootClient,
 }
@@ -63,11 +70,16 @@ impl Chatwoot {
         note: &NewNote,
     ) -> Result<Message, ConnectorError> {
         let client = self.account(account);
-        if job.is_repeat() {
+        let written = if job.is_repeat() {
             client.ensure_private_note(conversation, note).await
         } else {
             client.post_private_note(conversation, note).await
-        }
+        };
+        written.inspect_err(|error| {
+            if error.code.as_deref() == Some(NOTE_NOT_PRIVATE) {
+                metrics::counter!("chancery_chatwoot_public_notes_total").increment(1);
+            }
+        })
     }
 }
 
@@ -139,8 +151,17 @@ impl Tools {
             if !config.chatwoot.bot_token.expose_secret().is_empty() {
                 settings = settings.with_bot(config.chatwoot.bot_token.clone());
             }
+            let rate = config.chatwoot.rate;
+            if let Some(requests) = NonZeroU32::new(rate.requests) {
+                let per = Duration::from_secs(rate.seconds.max(1).into());
+                settings = settings.with_rate(Rate { requests, per });
+            }
+            let own = OwnWrites {
+                bot_id: Some(config.chatwoot.bot_id).filter(|id| *id > 0),
+                source_id_prefix: OWN_NOTES.to_owned(),
+            };
             let installation = ChatwootClient::new(&settings)?;
-            tools.chatwoot = Some(Arc::new(Chatwoot { url, installation }));
+            tools.chatwoot = Some(Arc::new(Chatwoot { url, own, installation }));
         }
         if !config.matrix.url.is_empty() {
             let settings = MatrixSettings {

@@ -300,6 +300,12 @@ pub struct ChatwootConfig {
     pub token: SecretString,
     /// The token of the bot that writes notes; empty where the administrator does.
     pub bot_token: SecretString,
+    /// The bot's id, as its notes' sender; 0 where there is none.
+    pub bot_id: i64,
+    /// How much is asked of it.
+    pub rate: QuotaConfig,
+    /// How often what no webhook has told is asked for, in seconds; 0 for never.
+    pub reconcile_seconds: u64,
     /// Whether the shell shows it inside a page.
     pub embed: bool,
 }

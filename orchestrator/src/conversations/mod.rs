@@ -12,4 +12,4 @@ pub use jobs::{ESCALATE_NOTE, EscalateNote, handlers};
 pub use model::{Conversation, Escalation, MAX_REASON, Observation, ObservedMessage};
 pub use routes::router;
 pub use service::{EscalateError, escalate, find, observe, page, page_of, problem, updated};
-pub use store::{contacts, open_count};
+pub use store::{Standing, contacts, open_count, standing};

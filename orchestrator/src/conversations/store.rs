@@ -159,6 +159,39 @@ pub(super) async fn find_by_display_id(
     .await
 }
 
+/// Where a conversation stands in the mirror.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The status.
+    pub status: String,
+    /// The labels.
+    pub labels: Vec<String>,
+    /// When it last changed in the tool, as far as is known.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// Where the conversation with this number of a source stands; none where it isn't known.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn standing(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    source: SourceId,
+    display_id: i64,
+) -> Result<Option<Standing>, sqlx::Error> {
+    sqlx::query_as!(
+        Standing,
+        "SELECT status, labels, remote_updated_at AS updated_at FROM conversations
+         WHERE tenant_id = $1 AND source_id = $2 AND display_id = $3",
+        tenant.0,
+        source.0,
+        display_id,
+    )
+    .fetch_optional(tx.connection())
+    .await
+}
+
 /// One more than the limit, those that were told of last first.
 pub(super) async fn list(
     tx: &mut TenantTx,

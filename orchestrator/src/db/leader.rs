@@ -19,6 +19,8 @@ const KEEPALIVES: [(&str, &str); 3] =
 pub enum Duty {
     /// Comparing the mirror with Keycloak.
     Reconcile = 1,
+    /// Asking Chatwoot for what no webhook has told.
+    ReconcileChatwoot = 2,
 }
 
 /// A replica that would do a duty.

@@ -7,6 +7,7 @@
 //! handlers in a transaction of the sources' tenant, and removes the pending marks in the same transaction. What a handler
 //! wants done elsewhere, it enqueues as a job.
 //! [`seeing`] shows what was received to those with the right, and [`mending`] lets them replay and discard it.
+//! [`reconciling`] asks Chatwoot for what no webhook has told.
 //! [`upkeep`]: partitions are made ahead and dropped, old keys trimmed, depth and age measured.
 
 mod accepting;
@@ -15,6 +16,7 @@ mod errors;
 mod mending;
 mod model;
 mod processing;
+mod reconciling;
 mod routes;
 mod seeing;
 mod store;
@@ -30,6 +32,7 @@ pub use mending::{
     replay_all, wake,
 };
 pub use processing::{Lanes, Processor};
+pub use reconciling::Reconciling;
 pub use seeing::{
     Attempt, EventFilter, EventState, Header, InboxEvent, InboxEventDetail, ShownRequest, SourceActivity,
     Told, activity, dead_count, detail, find, page, tenant_of,

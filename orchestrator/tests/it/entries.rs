@@ -59,6 +59,10 @@ fn tables() -> BTreeMap<&'static str, Entry> {
             ),
         ),
         ("inbox_attempts", Entry::Itself("how processing webhooks went")),
+        (
+            "inbox_cursors",
+            Entry::Itself("how far Chatwoot was looked at; what was found is a received webhook"),
+        ),
         ("inbox_lanes", Entry::Itself("who processes webhooks right now")),
         ("timeline", Entry::Itself("a record itself: what the received webhooks told (docs/adr/0003)")),
         ("events", Entry::Itself("what was told of changes that have their entries")),

@@ -22,6 +22,7 @@ mod mapping;
 mod mending;
 mod readings;
 mod realtime;
+mod reconciling;
 mod rls;
 mod sessions;
 mod settings;

@@ -353,6 +353,11 @@ fn samples() -> BTreeMap<&'static str, &'static str> {
                     'chatwoot', 'S', gen_random_uuid()::text, '{}', now(), now()",
         ),
         (
+            "inbox_cursors",
+            "INSERT INTO inbox_cursors (tenant_id, source_id, reached_at) VALUES ($1, (SELECT id FROM webhook_sources WHERE tenant_id = $1
+             AND id NOT IN (SELECT source_id FROM inbox_cursors) LIMIT 1), now())",
+        ),
+        (
             "webhook_source_mappings",
             "INSERT INTO webhook_source_mappings (tenant_id, source_id, inbox_id, mapped_tenant_id, created_at)
              VALUES ($1, $1, (random() * 1e9)::bigint + 1, gen_random_uuid(), now())",

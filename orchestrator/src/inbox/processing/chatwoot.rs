@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use connector_chatwoot::{
-    Message, MessageType, SenderKind,
-    webhook::{self, Event, EventName},
+    MessageType, SenderKind,
+    webhook::{self, Event, EventName, OwnWrites},
 };
 use shell_ui::Ui;
 
@@ -20,8 +20,6 @@ pub(super) use crate::inbox::chatwoot::SERVICE;
 const COMMAND: &str = "/escalate";
 /// How much of a message the mirror keeps.
 const MAX_LAST_MESSAGE: usize = 2_000;
-/// The marker of our own notes.
-const OWN_NOTES: &str = "chancery:";
 
 /// Where an event came from.
 struct Received<'a> {
@@ -34,6 +32,7 @@ pub(super) fn read(
     stored: &model::Event,
     body: &[u8],
     ui: &Ui,
+    own: Option<&OwnWrites>,
     now: DateTime<Utc>,
     plan: &mut Plan,
 ) -> Result<(), Poison> {
@@ -56,6 +55,10 @@ pub(super) fn read(
         }
         return Ok(());
     }
+    // What we wrote ourselves tells us nothing.
+    if own.is_some_and(|own| own.include(&event)) {
+        return Ok(());
+    }
     plan.note = escalate_note(&event, &from);
     plan.observation = observation(ui, &event, &from, now);
     Ok(())
@@ -70,7 +73,7 @@ fn escalate_note(event: &Event, from: &Received) -> Option<EscalateNote> {
     let sender = message.sender.as_ref()?;
     let by_agent =
         message.private && sender.kind == SenderKind::User && message.message_type == MessageType::Outgoing;
-    if !by_agent || is_ours(message) {
+    if !by_agent {
         return None;
     }
     let rest = message.content.as_deref()?.trim_start().strip_prefix(COMMAND)?;
@@ -91,10 +94,6 @@ fn escalate_note(event: &Event, from: &Received) -> Option<EscalateNote> {
 /// A name as the mirror keeps it.
 fn name(text: &str) -> String {
     store::storable(text, 255)
-}
-
-fn is_ours(message: &Message) -> bool {
-    message.source_id.as_deref().is_some_and(|id| id.starts_with(OWN_NOTES))
 }
 
 /// What an event tells of a conversation; none where it tells nothing that the mirror keeps.

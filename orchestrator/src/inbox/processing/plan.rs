@@ -1,11 +1,11 @@
 use chrono::{DateTime, Utc};
 use connector_core::TraceContext;
-use shell_ui::Ui;
 
 use super::{chatwoot, matrix};
 use crate::{
+    app::AppState,
     conversations::{EscalateNote, Observation},
-    crypto::{CryptoError, MasterKey},
+    crypto::CryptoError,
     ids::TenantId,
     inbox::model::{Event, RawRequest},
 };
@@ -60,13 +60,14 @@ pub(super) enum Route {
 }
 
 /// Works out what an event means. No database, and no other server.
-pub(super) fn plan(event: &Event, key: &MasterKey, ui: &Ui, now: DateTime<Utc>) -> Result<Plan, Poison> {
+pub(super) fn plan(event: &Event, with: &AppState, now: DateTime<Utc>) -> Result<Plan, Poison> {
     // Whatever a body does to a parser, the worker lives on.
-    let planned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read(event, key, ui, now)));
+    let planned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read(event, with, now)));
     planned.unwrap_or(Err(Poison::Panicked))
 }
 
-fn read(event: &Event, key: &MasterKey, ui: &Ui, now: DateTime<Utc>) -> Result<Plan, Poison> {
+fn read(event: &Event, with: &AppState, now: DateTime<Utc>) -> Result<Plan, Poison> {
+    let key = &with.master_key;
     let own = Part {
         event_type: event.kind.clone(),
         subject: event.subject.clone(),
@@ -76,7 +77,8 @@ fn read(event: &Event, key: &MasterKey, ui: &Ui, now: DateTime<Utc>) -> Result<P
     match event.service.as_str() {
         chatwoot::SERVICE => {
             let request = RawRequest::open(key, &event.sealed_request)?;
-            chatwoot::read(event, &request.body, ui, now, &mut plan)?;
+            let own = with.tools.chatwoot.as_ref().map(|chatwoot| &chatwoot.own);
+            chatwoot::read(event, &request.body, &with.ui, own, now, &mut plan)?;
             if plan.note.is_some() {
                 plan.trace = request.trace();
             }

@@ -106,7 +106,7 @@ impl World {
             .iter()
             .map(|mark| {
                 let event = events.remove(&mark.event).unwrap();
-                let plan = plan(&event, &state.master_key, &state.ui, state.clock.now()).unwrap();
+                let plan = plan(&event, state, state.clock.now()).unwrap();
                 Planned { mark: mark.clone(), event: event.into(), plan }
             })
             .collect()

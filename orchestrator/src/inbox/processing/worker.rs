@@ -321,7 +321,7 @@ impl Processor {
                 failed.push(Failed::gone(mark, attempts));
                 continue;
             };
-            match plan(&event, &self.state.master_key, &self.state.ui, now) {
+            match plan(&event, &self.state, now) {
                 Ok(mut plan) => match self.route(&event, &mut plan).await? {
                     Ok(()) => planned.push(Planned { mark, event, plan }),
                     Err(error) => failed.push(Failed::poisoned(mark, attempts, &error)),
