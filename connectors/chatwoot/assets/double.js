@@ -81,5 +81,20 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// Dashboard apps are told which conversation is shown as Chatwoot tells them: a text, to whoever is in the frame.
+const tell = (frame) => {
+  const thread = document.querySelector(".thread");
+  const [account_id, id, inbox_id] = ["account", "conversation", "inbox"].map((name) => Number(thread.dataset[name]));
+  const currentAgent = { id: Number(document.querySelector("#agent-composer [name=agent]").value) };
+  const data = { conversation: { id, account_id, inbox_id }, contact: {}, currentAgent };
+  frame.contentWindow.postMessage(JSON.stringify({ event: "appContext", data }), "*");
+};
+for (const frame of document.querySelectorAll("[data-app]")) frame.addEventListener("load", () => tell(frame));
+addEventListener("message", ({ data, source }) => {
+  if (data !== "chatwoot-dashboard-app:fetch-info") return;
+  const frame = [...document.querySelectorAll("[data-app]")].find((one) => one.contentWindow === source);
+  if (frame) tell(frame);
+});
+
 scrollDown();
 poll();

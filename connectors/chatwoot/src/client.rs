@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use crate::model::{Agent, Conversation, ConversationStatus, Message, MessageType, Webhook, integer};
+use crate::model::{Agent, Conversation, ConversationStatus, Message, MessageType, integer};
 
 /// The name that errors and logs give this tool.
 pub const SERVICE: &str = "chatwoot";
@@ -42,6 +42,9 @@ pub struct ChatwootSettings {
     /// An agent bot's access token. Where given, notes are written with it, so that they carry the bot's name and
     /// their echo can be told from an agent's note.
     pub bot_token: Option<SecretString>,
+    /// A platform app's access token, with which anybody of the installation can be signed in: the most powerful there is. Where
+    /// given, [`ChatwootClient::login_link`] makes links that sign people in.
+    pub platform_token: Option<SecretString>,
     /// How many requests Chatwoot takes in what time from our address, where it counts (`RACK_ATTACK_LIMIT`: 3,000 a
     /// minute unless told otherwise). Those above it wait here rather than be refused there.
     pub rate: Option<Rate>,
@@ -52,13 +55,28 @@ pub struct ChatwootSettings {
 impl ChatwootSettings {
     /// Settings without a bot: notes carry the token holder's name.
     pub fn new(url: Url, account_id: i64, token: SecretString) -> Self {
-        Self { url, account_id, token, bot_token: None, rate: None, clock: Arc::new(SystemClock) }
+        Self {
+            url,
+            account_id,
+            token,
+            bot_token: None,
+            platform_token: None,
+            rate: None,
+            clock: Arc::new(SystemClock),
+        }
     }
 
     /// The same settings with a bot that writes the notes.
     #[must_use]
     pub fn with_bot(mut self, bot_token: SecretString) -> Self {
         self.bot_token = Some(bot_token);
+        self
+    }
+
+    /// The same settings with a platform app's token.
+    #[must_use]
+    pub fn with_platform(mut self, platform_token: SecretString) -> Self {
+        self.platform_token = Some(platform_token);
         self
     }
 
@@ -135,6 +153,7 @@ pub struct ChatwootClient {
     has_bot: bool,
     administrator: HttpClient,
     writer: HttpClient,
+    platform: Option<HttpClient>,
 }
 
 impl ChatwootClient {
@@ -155,12 +174,14 @@ impl ChatwootClient {
             Some(token) => client(token)?,
             None => administrator.clone(),
         };
+        let platform = settings.platform_token.as_ref().map(client).transpose()?;
         Ok(Self {
             account_id: settings.account_id,
             account: settings.account_id.to_string(),
             has_bot: settings.bot_token.is_some(),
             administrator,
             writer,
+            platform,
         })
     }
 
@@ -411,47 +432,6 @@ impl ChatwootClient {
         labels_of(&self.administrator.post(&path, &json!({"labels": all}), None).await?)
     }
 
-    /// Makes sure that the account sends these events to `url`, and answers the webhook with its secret, which Chatwoot
-    /// chooses. One that is there already is kept, with its secret; subscriptions that it lacks are added.
-    ///
-    /// # Errors
-    /// See [`ErrorKind`].
-    pub async fn register_webhook(
-        &self,
-        url: &Url,
-        name: &str,
-        subscriptions: &[&str],
-    ) -> Result<Webhook, ConnectorError> {
-        if let Some(webhook) = self.webhook_to(url).await? {
-            return self.complete_subscriptions(webhook, subscriptions).await;
-        }
-        let body = json!({"url": url.as_str(), "name": name, "subscriptions": subscriptions});
-        match self.administrator.post(&self.path(&["webhooks"]), &body, None).await {
-            Ok(answer) => webhook_of(&answer),
-            // Taken (422) or unknown: someone else may have registered it, or our own request did.
-            Err(error) if error.status == Some(422) || error.kind == ErrorKind::Ambiguous => {
-                match self.webhook_to(url).await? {
-                    Some(webhook) => self.complete_subscriptions(webhook, subscriptions).await,
-                    None => Err(error),
-                }
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The account's webhooks.
-    ///
-    /// # Errors
-    /// See [`ErrorKind`].
-    pub async fn webhooks(&self) -> Result<Vec<Webhook>, ConnectorError> {
-        let answer: Value = self.administrator.get(&self.path(&["webhooks"]), &[], None).await?;
-        let webhooks = answer
-            .pointer("/payload/webhooks")
-            .and_then(Value::as_array)
-            .ok_or_else(|| not_chatwoot(ErrorKind::Misconfigured, "a list of webhooks"))?;
-        Ok(webhooks.iter().filter_map(Webhook::read).collect())
-    }
-
     /// Who works in the account.
     ///
     /// # Errors
@@ -505,6 +485,21 @@ impl ChatwootClient {
             .pop_if_empty()
             .extend(["app", "accounts", &account_id.to_string(), "conversations", &conversation.to_string()]);
         Ok(url)
+    }
+
+    /// As the platform app, where there is one.
+    pub(crate) fn platform(&self) -> Option<&HttpClient> {
+        self.platform.as_ref()
+    }
+
+    /// `PATCH`es below the account, as the administrator.
+    pub(crate) async fn change(&self, segments: &[&str], body: &Value) -> Result<Value, ConnectorError> {
+        self.administrator.patch(&self.path(segments), body, None).await
+    }
+
+    /// `GET`s below the account, as the administrator.
+    pub(crate) async fn read(&self, segments: &[&str]) -> Result<Value, ConnectorError> {
+        self.administrator.get(&self.path(segments), &[], None).await
     }
 
     /// `POST`s below the account, as the administrator.
@@ -561,32 +556,6 @@ impl ChatwootClient {
             total: data.get("meta").and_then(|meta| integer(meta, "all_count")),
         })
     }
-
-    async fn webhook_to(&self, url: &Url) -> Result<Option<Webhook>, ConnectorError> {
-        Ok(self.webhooks().await?.into_iter().find(|webhook| webhook.url == url.as_str()))
-    }
-
-    async fn complete_subscriptions(
-        &self,
-        webhook: Webhook,
-        subscriptions: &[&str],
-    ) -> Result<Webhook, ConnectorError> {
-        let missing: Vec<&str> = subscriptions
-            .iter()
-            .copied()
-            .filter(|name| !webhook.subscriptions.iter().any(|present| present == name))
-            .collect();
-        if missing.is_empty() {
-            return Ok(webhook);
-        }
-        let all: Vec<&str> = webhook.subscriptions.iter().map(String::as_str).chain(missing).collect();
-        let id = webhook.id.to_string();
-        let answer: Value = self
-            .administrator
-            .patch(&self.path(&["webhooks", &id]), &json!({"subscriptions": all}), None)
-            .await?;
-        webhook_of(&answer)
-    }
 }
 
 fn labels_of(answer: &Value) -> Result<Vec<String>, ConnectorError> {
@@ -595,13 +564,6 @@ fn labels_of(answer: &Value) -> Result<Vec<String>, ConnectorError> {
         .and_then(Value::as_array)
         .ok_or_else(|| not_chatwoot(ErrorKind::Misconfigured, "a list of labels"))?;
     Ok(labels.iter().filter_map(Value::as_str).map(str::to_owned).collect())
-}
-
-fn webhook_of(answer: &Value) -> Result<Webhook, ConnectorError> {
-    answer
-        .pointer("/payload/webhook")
-        .and_then(Webhook::read)
-        .ok_or_else(|| not_chatwoot(ErrorKind::Ambiguous, "a webhook"))
 }
 
 #[async_trait]
@@ -622,7 +584,9 @@ impl Connector for ChatwootClient {
             name: "bot_notes",
             description: "signs notes with a bot's name, not with a person's",
         };
-        ALWAYS.into_iter().chain(self.has_bot.then_some(BOT)).collect()
+        const SIGN_IN: Capability = Capability { name: "sign_in", description: "signs people in by a link" };
+        let further = [self.has_bot.then_some(BOT), self.can_sign_in().then_some(SIGN_IN)];
+        ALWAYS.into_iter().chain(further.into_iter().flatten()).collect()
     }
 
     /// Of two tokens, the one that fails.
@@ -667,6 +631,6 @@ fn known_limits(mut error: ConnectorError) -> ConnectorError {
     error
 }
 
-fn not_chatwoot(kind: ErrorKind, expected: &str) -> ConnectorError {
+pub(crate) fn not_chatwoot(kind: ErrorKind, expected: &str) -> ConnectorError {
     ConnectorError::new(kind, SERVICE, format!("the answer is not {expected}"))
 }

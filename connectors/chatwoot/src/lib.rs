@@ -1,9 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod access;
 mod client;
 mod effects;
+mod install;
 mod json;
 mod model;
+mod platform;
 pub mod webhook;
 
 #[cfg(feature = "fake")]
@@ -14,6 +17,7 @@ pub use client::{
     SERVICE,
 };
 pub use effects::{AssignTo, NOT_ASSIGNED};
+pub use install::DashboardApp;
 pub use model::{
     Agent, Assignee, Contact, Conversation, ConversationStatus, Message, MessageType, Priority, Sender,
     SenderKind, Team, Webhook,

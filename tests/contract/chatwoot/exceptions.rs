@@ -5,6 +5,14 @@
 pub const EXCEPTIONS: &[(&str, &str)] = &[
     ("GET /api: no such operation", "the installation's version, for everybody; in no document"),
     (
+        "GET /api/v1/accounts/1/dashboard_apps: no such operation",
+        "dashboard apps are in no document (dashboard_apps_controller.rb)",
+    ),
+    (
+        "POST /api/v1/accounts/1/dashboard_apps: no such operation",
+        "dashboard apps are in no document (dashboard_apps_controller.rb)",
+    ),
+    (
         "GET /api/v1/accounts/{account_id}/conversations answer 200 /data/payload/*/meta/assignee: type, found null",
         "nobody is assigned",
     ),

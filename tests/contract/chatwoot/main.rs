@@ -45,8 +45,33 @@ async fn webhooks(stage: &Stage) {
     assert_eq!(stage.client.webhooks().await.unwrap().len(), 1);
 }
 
+async fn dashboard_apps(stage: &Stage) {
+    let url = "https://chancery.test/embed/chatwoot".parse().unwrap();
+    let first = stage.client.register_dashboard_app("Approvals", &url).await.unwrap();
+    let again = stage.client.register_dashboard_app("Decisions", &url).await.unwrap();
+    assert_eq!((first.id, first.title.as_str()), (again.id, "Approvals"));
+    assert_eq!(stage.client.dashboard_apps().await.unwrap(), [first]);
+}
+
+async fn login_links(stage: &Stage) {
+    let conversation = stage.conversation().await;
+    stage.client.login_link(5, conversation, &stage.url).await.unwrap();
+    assert_eq!(
+        stage.client.login_link(404, conversation, &stage.url).await.unwrap_err().kind,
+        ErrorKind::Unauthorised
+    );
+}
+
 async fn agents(stage: &Stage) {
-    assert!(!stage.client.agents().await.unwrap().is_empty());
+    let agents = stage.client.agents().await.unwrap();
+    let conversation = stage.conversation().await;
+    let conversation = stage.client.conversation(conversation).await.unwrap();
+    let agent = agents.iter().find(|agent| agent.id == 5).unwrap();
+    assert!(stage.client.may_see(agent, &conversation).await.unwrap());
+    stage.double.set_inbox_members(conversation.inbox_id.unwrap(), vec![]).unwrap();
+    assert!(!stage.client.may_see(agent, &conversation).await.unwrap());
+    let administrator = agents.iter().find(|agent| agent.role.as_deref() == Some("administrator")).unwrap();
+    assert!(stage.client.may_see(administrator, &conversation).await.unwrap());
 }
 
 async fn conversations(stage: &Stage) {
@@ -138,6 +163,8 @@ async fn findings(document: &Document) -> (BTreeMap<String, BTreeSet<&'static st
     run!(
         a_check,
         webhooks,
+        dashboard_apps,
+        login_links,
         agents,
         conversations,
         private_notes,
@@ -154,7 +181,7 @@ async fn findings(document: &Document) -> (BTreeMap<String, BTreeSet<&'static st
 async fn what_is_sent_and_what_the_double_answers_is_as_chatwoots_document_says() {
     let Some(document) = Document::open() else {
         return println!(
-            "not run: what_is_sent_and_what_the_double_answers_is_as_chatwoots_document_says (10 cases)"
+            "not run: what_is_sent_and_what_the_double_answers_is_as_chatwoots_document_says (12 cases)"
         );
     };
     let (findings, seen) = findings(&document).await;
@@ -175,6 +202,9 @@ async fn what_is_sent_and_what_the_double_answers_is_as_chatwoots_document_says(
         "POST labels",
         "POST toggle_status",
         "GET webhooks",
+        "GET dashboard_apps",
+        "POST dashboard_apps",
+        "GET login",
         "POST webhooks",
         "PATCH 1",
         "GET messages",

@@ -6,9 +6,11 @@
 //! order, and asks nobody on its page to sign in. Never expose it beyond loopback.
 
 mod delivery;
+mod install;
 mod markdown;
 mod pages;
 mod payload;
+mod platform;
 mod public;
 mod rest;
 mod state;
@@ -153,13 +155,20 @@ impl FakeChatwoot {
             contacts: BTreeMap::new(),
             conversations: BTreeMap::new(),
             webhooks: BTreeMap::new(),
+            dashboard_apps: Vec::new(),
+            platform_token: String::new(),
+            login_tokens: BTreeMap::new(),
             version: 0,
             agents: Vec::new(),
+            inbox_members: BTreeMap::new(),
             outbox: Vec::new(),
         })?;
         state.update(|state| {
             for agent in &options.agents {
                 state.agent_tokens.entry(agent.id).or_insert_with(|| token(&ids));
+            }
+            if state.platform_token.is_empty() {
+                state.platform_token = token(&ids);
             }
             state.agents = options.agents;
         })?;
@@ -180,8 +189,13 @@ impl FakeChatwoot {
     /// Everything the double serves: the page, the account API, the customer's API.
     pub fn router(self: &Arc<Self>) -> Router {
         Router::new()
-            .merge(rest::router().layer(middleware::from_fn_with_state(self.received.clone(), remember)))
+            .merge(
+                rest::router()
+                    .merge(install::router())
+                    .layer(middleware::from_fn_with_state(self.received.clone(), remember)),
+            )
             .merge(public::router())
+            .merge(platform::router().layer(middleware::from_fn_with_state(self.received.clone(), remember)))
             .merge(pages::router())
             .with_state(Arc::clone(self))
     }
@@ -204,6 +218,7 @@ impl FakeChatwoot {
     pub fn settings(&self) -> ChatwootSettings {
         ChatwootSettings::new(self.public_url.clone(), ACCOUNT_ID, self.admin_token())
             .with_bot(self.bot_token())
+            .with_platform(self.platform_token())
             .with_clock(Arc::clone(&self.clock))
     }
 
@@ -215,6 +230,19 @@ impl FakeChatwoot {
     /// The bot's access token.
     pub fn bot_token(&self) -> SecretString {
         self.state.read(|state| state.bot_token.clone()).into()
+    }
+
+    /// Says which of the agents work in an inbox; all do unless told, and after the double was opened anew.
+    ///
+    /// # Errors
+    /// Where the state can't be kept.
+    pub fn set_inbox_members(&self, inbox: i64, agents: Vec<i64>) -> Result<(), FakeStateError> {
+        self.change(|state, _| state.inbox_members.insert(inbox, agents)).map(drop)
+    }
+
+    /// A platform app's access token, which signs everybody in.
+    pub fn platform_token(&self) -> SecretString {
+        self.state.read(|state| state.platform_token.clone()).into()
     }
 
     /// An agent's access token.

@@ -60,9 +60,8 @@ async fn secure(mut response: Response) -> Response {
         (header::REFERRER_POLICY, "same-origin"),
         // As Rails does by default.
         (header::X_FRAME_OPTIONS, "SAMEORIGIN"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }
@@ -88,6 +87,9 @@ struct Page {
     agents: Vec<(i64, String)>,
     conversations: Vec<Item>,
     thread: Option<Thread>,
+    /// The dashboard apps, each with the addresses of its frames.
+    apps: Vec<(i64, String, Vec<String>)>,
+    account_id: i64,
     statuses: [&'static str; 4],
 }
 
@@ -108,6 +110,7 @@ struct Thread {
     status: String,
     priority: Option<String>,
     inbox: &'static str,
+    inbox_id: i64,
     labels: Vec<String>,
     attributes: Vec<(String, String)>,
     entries: Vec<Entry>,
@@ -153,6 +156,7 @@ impl Thread {
             email: contact.and_then(|contact| contact.email.clone()),
             status: conversation.status.clone(),
             priority: conversation.priority.clone(),
+            inbox_id: conversation.inbox_id,
             inbox: payload::inbox_name(conversation.inbox_id),
             labels: conversation.labels.clone(),
             attributes: conversation
@@ -210,11 +214,25 @@ async fn page(Extract(fake): Fake, Query(choice): Query<Choice>) -> Response {
                 })
                 .collect(),
             thread: current.map(|conversation| Thread::new(state, conversation)),
+            apps: state.dashboard_apps.iter().map(|app| (app.id, app.title.clone(), app.urls())).collect(),
+            account_id: ACCOUNT_ID,
             statuses: STATUSES,
         }
     });
+    // What a dashboard app shows is somebody else's.
+    let frames = page.apps.iter().flat_map(|(_, _, urls)| urls);
+    let origins: Vec<String> =
+        frames.filter_map(|url| Some(url::Url::parse(url).ok()?.origin().ascii_serialization())).collect();
+    let policy = format!(
+        "{POLICY}; frame-src {}",
+        if origins.is_empty() { "'none'".to_owned() } else { origins.join(" ") }
+    );
     match page.render() {
-        Ok(html) => ([(header::CACHE_CONTROL, "no-store")], Html(html)).into_response(),
+        Ok(html) => (
+            [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_SECURITY_POLICY, policy.as_str())],
+            Html(html),
+        )
+            .into_response(),
         Err(error) => {
             tracing::error!(%error, "the double's page can't be rendered");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     ACCOUNT_ID, API_INBOX_ID, API_INBOX_NAME, BOT_ID, BOT_NAME, WIDGET_INBOX_NAME,
-    state::{Contact, Conversation, Direction, Message, Person, State, Webhook, account, iso},
+    state::{Contact, Conversation, DashboardApp, Direction, Message, Person, State, Webhook, account, iso},
 };
 
 pub(super) fn inbox_name(inbox_id: i64) -> &'static str {
@@ -322,6 +322,10 @@ pub(super) fn conversation_rest(state: &State, conversation: &Conversation) -> V
         "waiting_since": seconds(conversation.waiting_since),
         "sla_policy_id": null,
     })
+}
+
+pub(super) fn dashboard_app_rest(app: &DashboardApp) -> Value {
+    json!({ "id": app.id, "title": app.title, "content": app.content, "created_at": "2026-01-01T00:00:00.000Z" })
 }
 
 pub(super) fn webhook_rest(webhook: &Webhook) -> Value {

@@ -13,32 +13,17 @@ use axum::{
 use chrono::{DateTime, TimeDelta};
 use connector_core::fake::FakeStateError;
 use serde_json::{Map, Value, json};
-use url::Url;
 
 use super::{
     ACCOUNT_ID, ADMINISTRATOR_ID, API_INBOX_ID, FailureKind, FakeChatwoot, VERSION, WIDGET_INBOX_ID, payload,
-    state::{Conversation, Direction, NewMessage, Person, State, Webhook},
+    state::{Conversation, Direction, NewMessage, Person, State},
 };
 
-type Fake = Extract<Arc<FakeChatwoot>>;
-type Answer = Result<Response, ApiError>;
+pub(super) type Fake = Extract<Arc<FakeChatwoot>>;
+pub(super) type Answer = Result<Response, ApiError>;
 type Parameters = Query<Vec<(String, String)>>;
 
 const PAGE: usize = 25;
-const EVENTS: [&str; 12] = [
-    "conversation_status_changed",
-    "conversation_updated",
-    "conversation_created",
-    "contact_created",
-    "contact_updated",
-    "message_created",
-    "message_updated",
-    "webwidget_triggered",
-    "inbox_created",
-    "inbox_updated",
-    "conversation_typing_on",
-    "conversation_typing_off",
-];
 
 pub(super) fn router() -> Router<Arc<FakeChatwoot>> {
     let account = "/api/v1/accounts/{account}";
@@ -54,11 +39,7 @@ pub(super) fn router() -> Router<Arc<FakeChatwoot>> {
         .route(&format!("{conversation}/toggle_status"), post(toggle_status))
         .route(&format!("{conversation}/toggle_priority"), post(toggle_priority))
         .route(&format!("{conversation}/assignments"), post(assign))
-        .route(&format!("{account}/webhooks"), get(list_webhooks).post(create_webhook))
-        .route(
-            &format!("{account}/webhooks/{{webhook}}"),
-            axum::routing::patch(update_webhook).put(update_webhook).delete(delete_webhook),
-        )
+        .route(&format!("{account}/inbox_members/{{inbox}}"), get(list_inbox_members))
         .route(&format!("{account}/agents"), get(list_agents))
         .route(&format!("{account}/teams"), get(list_teams))
         .route(&format!("{account}/inboxes"), get(list_inboxes))
@@ -142,7 +123,7 @@ impl IntoResponse for ApiError {
 
 /// Who may call.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Allow {
+pub(super) enum Allow {
     /// Bots too.
     Bots,
     Users,
@@ -150,7 +131,12 @@ enum Allow {
 }
 
 impl FakeChatwoot {
-    fn authorise(&self, headers: &HeaderMap, account: &str, allow: Allow) -> Result<Person, ApiError> {
+    pub(super) fn authorise(
+        &self,
+        headers: &HeaderMap,
+        account: &str,
+        allow: Allow,
+    ) -> Result<Person, ApiError> {
         // Rack makes one of the hyphenated and the underscored form.
         let token = headers.get("api-access-token").or_else(|| headers.get("api_access_token"));
         let token = token.and_then(|token| token.to_str().ok()).ok_or(ApiError::SignIn)?;
@@ -202,7 +188,7 @@ pub(super) fn nested(body: &Map<String, Value>, key: &str) -> Map<String, Value>
     body.get(key).and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
-fn strings(value: Option<&Value>) -> Vec<String> {
+pub(super) fn strings(value: Option<&Value>) -> Vec<String> {
     let strings = value.and_then(Value::as_array).into_iter().flatten();
     strings.filter_map(Value::as_str).map(str::to_owned).collect()
 }
@@ -216,7 +202,7 @@ fn parameter<'a>(parameters: &'a [(String, String)], name: &str) -> Option<&'a s
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "every handler ends with it")]
-fn ok(value: impl serde::Serialize) -> Answer {
+pub(super) fn ok(value: impl serde::Serialize) -> Answer {
     Ok(Json(value).into_response())
 }
 
@@ -541,99 +527,6 @@ async fn assign(
     })
 }
 
-async fn list_webhooks(Extract(fake): Fake, Path(account): Path<String>, headers: HeaderMap) -> Answer {
-    fake.authorise(&headers, &account, Allow::Administrators)?;
-    fake.read(|state| {
-        let webhooks: Vec<Value> = state.webhooks.values().map(payload::webhook_rest).collect();
-        ok(json!({"payload": {"webhooks": webhooks}}))
-    })
-}
-
-/// The parameters of a webhook, flat or wrapped as Rails wraps them.
-fn webhook_parameters(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    let body = object(body)?;
-    Ok(match body.get("webhook").and_then(Value::as_object) {
-        Some(wrapped) => wrapped.clone(),
-        None => body,
-    })
-}
-
-fn check_webhook(state: &State, id: i64, url: &str, subscriptions: &[String]) -> Result<(), ApiError> {
-    let (mut messages, mut attributes) = (Vec::new(), Vec::new());
-    if !Url::parse(url).is_ok_and(|url| ["http", "https"].contains(&url.scheme())) {
-        messages.push("Url is invalid");
-        attributes.push("url");
-    } else if state.webhooks.values().any(|webhook| webhook.id != id && webhook.url == url) {
-        messages.push("Url has already been taken");
-        attributes.push("url");
-    }
-    if subscriptions.is_empty() || subscriptions.iter().any(|name| !EVENTS.contains(&name.as_str())) {
-        messages.push("Subscriptions Invalid events");
-        attributes.push("subscriptions");
-    }
-    if messages.is_empty() { Ok(()) } else { Err(ApiError::Invalid(messages.join(", "), attributes)) }
-}
-
-async fn create_webhook(
-    Extract(fake): Fake,
-    Path(account): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    fake.authorise(&headers, &account, Allow::Administrators)?;
-    let parameters = webhook_parameters(&body)?;
-    let url = string(&parameters, "url").unwrap_or_default();
-    let subscriptions = strings(parameters.get("subscriptions"));
-    let secret = fake.token();
-    let answer = fake.change(|state, _| {
-        check_webhook(state, 0, &url, &subscriptions)?;
-        let id = state.next_id.webhook;
-        state.next_id.webhook += 1;
-        let webhook = Webhook { id, url, name: string(&parameters, "name"), subscriptions, secret };
-        let answer = payload::webhook_rest(&webhook);
-        state.webhooks.insert(id, webhook);
-        Ok::<_, ApiError>(answer)
-    })??;
-    ok(json!({"payload": {"webhook": answer}}))
-}
-
-async fn update_webhook(
-    Extract(fake): Fake,
-    Path((account, id)): Path<(String, i64)>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    fake.authorise(&headers, &account, Allow::Administrators)?;
-    let parameters = webhook_parameters(&body)?;
-    let answer = fake.change(|state, _| {
-        let mut webhook = state.webhooks.get(&id).ok_or(ApiError::NotFound)?.clone();
-        if let Some(url) = string(&parameters, "url") {
-            webhook.url = url;
-        }
-        if let Some(name) = string(&parameters, "name") {
-            webhook.name = Some(name);
-        }
-        if parameters.contains_key("subscriptions") {
-            webhook.subscriptions = strings(parameters.get("subscriptions"));
-        }
-        check_webhook(state, id, &webhook.url, &webhook.subscriptions)?;
-        let answer = payload::webhook_rest(&webhook);
-        state.webhooks.insert(id, webhook);
-        Ok::<_, ApiError>(answer)
-    })??;
-    ok(json!({"payload": {"webhook": answer}}))
-}
-
-async fn delete_webhook(
-    Extract(fake): Fake,
-    Path((account, id)): Path<(String, i64)>,
-    headers: HeaderMap,
-) -> Answer {
-    fake.authorise(&headers, &account, Allow::Administrators)?;
-    fake.change(|state, _| state.webhooks.remove(&id))?.ok_or(ApiError::NotFound)?;
-    Ok(StatusCode::OK.into_response())
-}
-
 async fn list_agents(Extract(fake): Fake, Path(account): Path<String>, headers: HeaderMap) -> Answer {
     fake.authorise(&headers, &account, Allow::Users)?;
     fake.read(|state| {
@@ -648,6 +541,26 @@ async fn list_agents(Extract(fake): Fake, Path(account): Path<String>, headers: 
             "administrator",
         );
         ok(agents.chain([administrator]).collect::<Vec<Value>>())
+    })
+}
+
+async fn list_inbox_members(
+    Extract(fake): Fake,
+    Path((account, inbox)): Path<(String, i64)>,
+    headers: HeaderMap,
+) -> Answer {
+    fake.authorise(&headers, &account, Allow::Users)?;
+    if ![WIDGET_INBOX_ID, API_INBOX_ID].contains(&inbox) {
+        return Err(ApiError::NotFound);
+    }
+    fake.read(|state| {
+        let members: Vec<Value> = state
+            .agents
+            .iter()
+            .filter(|agent| state.inbox_members.get(&inbox).is_none_or(|members| members.contains(&agent.id)))
+            .map(|agent| payload::agent_rest(agent.id, &agent.name, &agent.email, "agent"))
+            .collect();
+        ok(json!({ "payload": members }))
     })
 }
 

@@ -22,14 +22,40 @@ pub(super) struct State {
     pub contacts: BTreeMap<i64, Contact>,
     pub conversations: BTreeMap<i64, Conversation>,
     pub webhooks: BTreeMap<i64, Webhook>,
+    /// What tabs of conversations show, in the order of their ids.
+    #[serde(default)]
+    pub dashboard_apps: Vec<DashboardApp>,
+    #[serde(default)]
+    pub platform_token: String,
+    /// Who is signed in by a link that nobody has followed, and until when.
+    #[serde(default)]
+    pub login_tokens: BTreeMap<String, (i64, DateTime<Utc>)>,
     /// Grows with each change, so that a page can tell whether it is still true.
     #[serde(default)]
     pub version: u64,
     #[serde(skip)]
     pub agents: Vec<super::AgentAccount>,
+    /// Who works in an inbox, where that isn't everybody.
+    #[serde(skip)]
+    pub inbox_members: BTreeMap<i64, Vec<i64>>,
     /// Events of changes that are not yet handed to the worker.
     #[serde(skip)]
     pub outbox: Vec<Value>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct DashboardApp {
+    pub id: i64,
+    pub title: String,
+    pub content: Value,
+}
+
+impl DashboardApp {
+    /// The addresses of its frames.
+    pub fn urls(&self) -> Vec<String> {
+        let frames = self.content.as_array().into_iter().flatten();
+        frames.filter_map(|frame| frame["url"].as_str().map(str::to_owned)).collect()
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
