@@ -4,7 +4,7 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use connector_chatwoot::{
-    ChatwootClient, ChatwootSettings, Message, NOTE_NOT_PRIVATE, NewNote, webhook::OwnWrites,
+    Agent, ChatwootClient, ChatwootSettings, Message, NOTE_NOT_PRIVATE, NewNote, webhook::OwnWrites,
 };
 use connector_core::{ConnectorError, Rate, SharedClock};
 use connector_jitsi::{Dialect, JitsiError, JitsiSettings, Signing, TokenMinter};
@@ -56,6 +56,26 @@ impl Chatwoot {
     /// The client for one account.
     pub fn account(&self, account: i64) -> ChatwootClient {
         self.installation.for_account(account)
+    }
+
+    /// Who has this mail address in Chatwoot, confirmed, in one account.
+    ///
+    /// # Errors
+    /// As [`ChatwootClient::agents`].
+    pub async fn agent_with(&self, account: i64, mail: &str) -> Result<Option<Agent>, ConnectorError> {
+        let agents = self.account(account).agents().await?;
+        let mut matching = agents.into_iter().filter(|agent| {
+            agent.confirmed && agent.email.as_deref().is_some_and(|found| found.eq_ignore_ascii_case(mail))
+        });
+        Ok(match (matching.next(), matching.next()) {
+            (Some(agent), None) => Some(agent),
+            _ => None,
+        })
+    }
+
+    /// Whether people can be signed in there.
+    pub fn can_sign_in(&self) -> bool {
+        self.installation.can_sign_in()
     }
 
     /// Writes a job's private note. Only a repeat looks for it first, page by page: nobody else can have written it.
@@ -150,6 +170,9 @@ impl Tools {
                 .with_clock(Arc::clone(clock));
             if !config.chatwoot.bot_token.expose_secret().is_empty() {
                 settings = settings.with_bot(config.chatwoot.bot_token.clone());
+            }
+            if !config.chatwoot.platform_token.expose_secret().is_empty() {
+                settings = settings.with_platform(config.chatwoot.platform_token.clone());
             }
             let rate = config.chatwoot.rate;
             if let Some(requests) = NonZeroU32::new(rate.requests) {

@@ -5,6 +5,8 @@
 //! | form | address | fields |
 //! |---|---|---|
 //! | escalate | `conversations/{id}/escalate` | `reason`, `title`, `priority`, `consultation_requested=true` |
+//! | open in the tool | `conversations/{id}/open` | none |
+//! | escalate inside the tool | `/embed/chatwoot/escalate` | `account`, `conversation`, `reason`, `priority`, `consultation_requested=true` |
 //! | request | `approvals` | `title`, `description`, `priority`, `expires_in_hours`, `consultation_requested=true` |
 //! | decide | `approvals/{id}/decision` | `decision=approved\|rejected`, `comment`, `consultation=true`, `version` |
 //! | withdraw | `approvals/{id}/cancel` | `version` |
@@ -40,7 +42,7 @@ use crate::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AttemptRow, AuditEntry, AuditFilter, Choice, Chrome,
     ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus,
     DeliveryRow, DeliveryState, EndpointRow, EndpointState, EventGroup, Fact, FieldErrors, HistoryEntry,
-    LinkTo, MemberSignIn, Priority, SessionRow, TenantKind, Time,
+    LinkTo, MemberSignIn, Priority, SessionRow, TenantKind, Time, Ui,
 };
 
 /// The tenant's home: what waits, what happened, what comes.
@@ -88,6 +90,56 @@ pub struct ConversationsPage {
     pub newest_href: Option<String>,
 }
 
+/// What a tool shows of ours inside a page of its own, beside a conversation.
+#[derive(Debug, Clone, Template)]
+#[template(path = "embed.html")]
+pub struct EmbedPage {
+    /// The texts.
+    pub ui: Ui,
+    /// The tool's origin: who else frames the page isn't heard.
+    pub tool: String,
+    /// Where somebody signs in, in a window of its own.
+    pub sign_in_href: String,
+    /// In that window, what the frame that has opened it is handed.
+    pub code: Option<String>,
+    /// What is shown.
+    pub panel: EmbedPanel,
+}
+
+/// What the panel beside a conversation shows.
+#[derive(Debug, Clone)]
+pub enum EmbedPanel {
+    /// Nothing yet: the tool hasn't said which conversation it shows.
+    Waiting,
+    /// That the window can be closed.
+    SignedIn,
+    /// The way to sign in.
+    SignIn,
+    /// Why there is nothing to see.
+    Problem(String),
+    /// The conversation's approvals.
+    Shown(Box<EmbedShown>),
+}
+
+/// A conversation's approvals, for the panel beside it.
+#[derive(Debug, Clone)]
+pub struct EmbedShown {
+    /// The account in the tool.
+    pub account: i64,
+    /// The conversation's number there.
+    pub conversation: i64,
+    /// The path below which the tenant's pages are.
+    pub base: String,
+    /// Its approvals, the newest first.
+    pub approvals: Vec<ApprovalRow>,
+    /// The form to escalate it.
+    pub form: EscalateForm,
+    /// What came of the form that was sent.
+    pub notice: Option<String>,
+    /// Whether it was done.
+    pub done: bool,
+}
+
 /// One conversation, with the form to escalate it.
 #[derive(Debug, Clone, Template)]
 #[template(path = "conversation.html")]
@@ -112,8 +164,8 @@ pub struct ConversationPage {
     pub last_message: String,
     /// When that came.
     pub last_message_at: Option<Time>,
-    /// Chatwoot's page about it.
-    pub open_href: Option<String>,
+    /// Whether it can be opened in its tool.
+    pub opens: bool,
     /// Its approvals, the latest first.
     pub approvals: Vec<ApprovalRow>,
     /// The form; `None` for who may not request at all.

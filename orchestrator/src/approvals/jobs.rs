@@ -184,6 +184,11 @@ impl Handler for Note {
         let source_id = format!("chancery:{}:{}", approval.id, status.as_str());
         let note = NewNote { content, source_id, content_attributes: serde_json::Map::new() };
         let message = chatwoot.write_note(job, account, conversation, &note).await?;
+        let attribute = &state.config.chatwoot.attribute;
+        if !attribute.is_empty() {
+            let told = serde_json::Map::from_iter([(attribute.clone(), json!(status))]);
+            chatwoot.account(account).merge_custom_attributes(conversation, &told).await?;
+        }
 
         let mut tx = state.database.worker_tx(job.tenant).await?;
         let change = Change {

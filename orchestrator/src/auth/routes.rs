@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
     middleware,
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
@@ -61,6 +61,17 @@ pub fn back_channel() -> Router<AppState> {
     Router::new().route("/auth/backchannel-logout", post(back_channel_logout))
 }
 
+/// Where a sign-in ends that a page of ours inside another tool's has opened a window for.
+pub const POPUP_RETURN: &str = "/app/embedded/chatwoot";
+
+/// Lets a window keep who has opened it, on the way to [`POPUP_RETURN`] alone.
+fn keep_opener(return_to: &str, response: &mut Response) {
+    if return_to == POPUP_RETURN {
+        let policy = HeaderName::from_static("cross-origin-opener-policy");
+        response.headers_mut().insert(policy, HeaderValue::from_static("unsafe-none"));
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 struct LoginQuery {
     return_to: Option<String>,
@@ -103,7 +114,9 @@ async fn login(
         .map_err(axum::response::IntoResponse::into_response)?;
     let return_to = local_path(query.return_to.as_deref());
     let jar = LoginState::crowded_out(&headers).into_iter().fold(jar, CookieJar::add);
-    depart(&state, jar, redirect_uri, return_to, query.login_hint, None).await
+    let mut left = depart(&state, jar, redirect_uri, return_to.clone(), query.login_hint, None).await?;
+    keep_opener(&return_to, &mut left);
+    Ok(left)
 }
 
 async fn depart(
@@ -203,7 +216,9 @@ async fn callback(
     };
     let query =
         form_urlencoded::Serializer::new(String::new()).append_pair("return_to", &login.return_to).finish();
-    Ok((jar.add(cookie), Redirect::to(&format!("/auth/signed-in?{query}"))).into_response())
+    let mut back = (jar.add(cookie), Redirect::to(&format!("/auth/signed-in?{query}"))).into_response();
+    keep_opener(&login.return_to, &mut back);
+    Ok(back)
 }
 
 /// A new sign-in is a new session under a new id; the one that the browser had ends.
@@ -245,7 +260,12 @@ async fn signed_in(
     ApiQuery(query): ApiQuery<LoginQuery>,
 ) -> Response {
     match state.sessions.find(&headers, true).await {
-        Ok(Some(_)) => Redirect::to(&local_path(query.return_to.as_deref())).into_response(),
+        Ok(Some(_)) => {
+            let return_to = local_path(query.return_to.as_deref());
+            let mut back = Redirect::to(&return_to).into_response();
+            keep_opener(&return_to, &mut back);
+            back
+        }
         Err(error) => Problem::from(error).into_response(),
         Ok(None) => pages::sign_in_failed(&state, pages::SignInFailure::CookieDropped),
     }

@@ -207,7 +207,7 @@ fn scheme(text: &str) -> anyhow::Result<SourceScheme> {
 }
 
 /// What a refused command is at the command line.
-fn explained(error: SourceError) -> anyhow::Error {
+pub(super) fn explained(error: SourceError) -> anyhow::Error {
     match error {
         SourceError::Invalid(faults) => {
             let said: Vec<String> = faults
@@ -226,22 +226,14 @@ fn mapping_text(mapping: &Mapping) -> String {
     format!("{inbox:10}  {}  {path}\n", mapping.tenant_id)
 }
 
-struct Operator {
-    database: Database,
-    key: MasterKey,
-    public_url: Url,
+pub(super) struct Operator {
+    pub database: Database,
+    pub key: MasterKey,
+    pub public_url: Url,
 }
 
 pub(super) async fn run(config: Option<&Path>, command: InboxCommand) -> anyhow::Result<()> {
-    let config = Config::load(config)?;
-    config.validate_for_serving()?;
-    telemetry::start_logging(&config.log).context("log.filter can't be understood")?;
-    let operator = Operator {
-        key: MasterKey::read(&config.crypto.key_file)?,
-        database: Database::connect(&config.database, Arc::new(SystemClock), Arc::new(RandomIds), Vec::new())
-            .await?,
-        public_url: config.http.public_url,
-    };
+    let operator = Operator::begin(&load(config)?).await?;
     let said = match command {
         InboxCommand::Source(command) => match command {
             SourceCommand::Add(arguments) => operator.add(arguments).await,
@@ -263,12 +255,34 @@ pub(super) async fn run(config: Option<&Path>, command: InboxCommand) -> anyhow:
     print(&said?)
 }
 
-fn json_text(value: &Value) -> String {
+pub(super) fn json_text(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
+/// The settings, with logging as they say.
+pub(super) fn load(config: Option<&Path>) -> anyhow::Result<Config> {
+    let config = Config::load(config)?;
+    config.validate_for_serving()?;
+    telemetry::start_logging(&config.log).context("log.filter can't be understood")?;
+    Ok(config)
+}
+
 impl Operator {
-    async fn tenant(&self, named: &str) -> anyhow::Result<TenantId> {
+    pub(super) async fn begin(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            key: MasterKey::read(&config.crypto.key_file)?,
+            database: Database::connect(
+                &config.database,
+                Arc::new(SystemClock),
+                Arc::new(RandomIds),
+                Vec::new(),
+            )
+            .await?,
+            public_url: config.http.public_url.clone(),
+        })
+    }
+
+    pub(super) async fn tenant(&self, named: &str) -> anyhow::Result<TenantId> {
         sources::named_tenant(&self.database, named)
             .await?
             .with_context(|| format!("there is no tenant {named}, or nobody of it has signed in yet"))
@@ -281,7 +295,7 @@ impl Operator {
         Ok(self.database.worker_tx(tenant).await?)
     }
 
-    fn url(&self, source: &WebhookSource) -> anyhow::Result<Url> {
+    pub(super) fn url(&self, source: &WebhookSource) -> anyhow::Result<Url> {
         Ok(self.public_url.join(&source.path)?)
     }
 

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod chatwoot;
 mod inbox;
 mod migrate;
 mod openapi;
@@ -33,6 +34,9 @@ enum Command {
     /// Manage what is received from external tools, at the database
     #[command(subcommand)]
     Inbox(inbox::InboxCommand),
+    /// Set Chatwoot up for Chancery
+    #[command(subcommand)]
+    Chatwoot(chatwoot::ChatwootCommand),
     /// Print the API's description (OpenAPI 3.1)
     Openapi,
     /// Print the settings with their defaults, as a file to start from
@@ -52,6 +56,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve => runtime.block_on(serve::run(config)),
         Command::Migrate => runtime.block_on(migrate::run(config)),
         Command::Inbox(command) => runtime.block_on(inbox::run(config, command)),
+        Command::Chatwoot(command) => runtime.block_on(chatwoot::run(config, command)),
         Command::Openapi => openapi::run(),
         Command::Config => openapi::print(crate::config::DEFAULTS),
     }

@@ -300,8 +300,12 @@ pub struct ChatwootConfig {
     pub token: SecretString,
     /// The token of the bot that writes notes; empty where the administrator does.
     pub bot_token: SecretString,
+    /// A platform app's token, with which people are signed in; empty where they sign in themselves.
+    pub platform_token: SecretString,
     /// The bot's id, as its notes' sender; 0 where there is none.
     pub bot_id: i64,
+    /// The conversations' custom attribute that says how their approval stands; empty for none.
+    pub attribute: String,
     /// How much is asked of it.
     pub rate: QuotaConfig,
     /// How often what no webhook has told is asked for, in seconds; 0 for never.

@@ -250,6 +250,7 @@ impl Doubles {
         config.chatwoot.token = self.chatwoot.admin_token();
         config.chatwoot.bot_token = self.chatwoot.bot_token();
         config.chatwoot.bot_id = chatwoot::BOT_ID;
+        config.chatwoot.platform_token = self.chatwoot.platform_token();
         config.matrix.url = self.matrix.public_url().to_string();
         config.matrix.server_name = SERVER_NAME.into();
         config.matrix.as_token = secrets.matrix_as_token.clone().into();

@@ -46,6 +46,7 @@ pub async fn seed(state: &AppState, doubles: &Doubles, data_dir: &DataDir) -> an
         let chatwoot =
             state.tools.chatwoot.as_ref().context("Chatwoot is not connected")?.account(ACCOUNT_ID);
         let webhook = chatwoot.register_webhook(&url, "Chancery", &SUBSCRIPTIONS).await?;
+        chatwoot.register_dashboard_app("Approvals", &public_url.join("/embed/chatwoot")?).await?;
         let secret = webhook.secret.context("Chatwoot has minted no secret")?;
         register_source(state, tenant, SourceScheme::Chatwoot, "Website", &account, Some(secret)).await?;
         seeded.chatwoot_webhook = Some(url.into());

@@ -143,6 +143,15 @@ impl Directory {
         })
     }
 
+    /// A person's mail address, where Keycloak has verified it and the person is enabled.
+    ///
+    /// # Errors
+    /// Where Keycloak doesn't answer.
+    pub async fn verified_mail(&self, user: UserId) -> Result<Option<String>, ConnectorError> {
+        let user = self.keycloak.user(user.0).await?;
+        Ok(user.filter(|user| user.enabled && user.email_verified).and_then(|user| user.email))
+    }
+
     /// All tenants that stand for groups.
     ///
     /// # Errors

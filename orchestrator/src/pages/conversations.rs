@@ -1,4 +1,9 @@
-use axum::{extract::State, http::StatusCode};
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::IntoResponse as _,
+};
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use shell_ui::{
     ConversationRow, FieldErrors,
@@ -15,7 +20,7 @@ use crate::{
     app::AppState,
     approvals::{self, ApprovalError, ApprovalStatus, MAX_TITLE},
     auth::Permission,
-    conversations::{self, EscalateError, Escalation, MAX_REASON},
+    conversations::{self, EscalateError, Escalation, MAX_REASON, Opened},
     db::TenantTx,
     http::{
         Problem, ProblemResult,
@@ -137,7 +142,7 @@ async fn render(
         labels: found.labels,
         last_message: found.last_message.unwrap_or_default(),
         last_message_at: found.last_message_at.map(|at| ui.time(at, now)),
-        open_href: found.link,
+        opens: found.link.is_some(),
         approvals: rows::approvals(place, &mut tx, ui, history).await?,
         escalate: Some(EscalateForm { blocked, ..form }),
     };
@@ -225,4 +230,32 @@ pub(super) async fn escalate(
         error => return Err(conversations::problem(error)),
     };
     render(&state, &place, id, status, flash, form).await
+}
+
+/// Leads into the tool, signed in there where that can be.
+pub(super) async fn open(
+    State(state): State<AppState>,
+    place: Place,
+    ApiPath((_, id)): ApiPath<(TenantId, ConversationId)>,
+) -> PageResult {
+    place.require(Permission::ConversationRead)?;
+    let tx = place.begin(&state).await?;
+    let opened =
+        conversations::open(tx, &state, place.tenant.id, id).await.map_err(conversations::problem)?;
+    let mut to = match &opened {
+        Opened::SignedIn(link) => HeaderValue::from_str(link.expose_secret()),
+        Opened::Plain(link) => HeaderValue::from_str(link.as_str()),
+    }
+    .map_err(|error| Problem::internal(&error))?;
+    to.set_sensitive(true);
+    // The link signs in: nobody on the way keeps it, and the tool's pages aren't told where it was.
+    Ok((
+        StatusCode::SEE_OTHER,
+        [
+            (header::LOCATION, to),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        ],
+    )
+        .into_response())
 }

@@ -24,6 +24,10 @@ use crate::{
 #[derive(Debug, Clone)]
 struct FrameSource(String);
 
+/// The one origin that may show a page of ours in a frame.
+#[derive(Debug, Clone)]
+pub(super) struct FrameAncestor(pub String);
+
 /// A tool that is shown in a frame, to who sees its module.
 pub(super) async fn show(
     State(state): State<AppState>,
@@ -51,8 +55,20 @@ pub(super) async fn show(
 }
 
 /// Adds to the content security policy of a page with a frame that this one origin may be in it (W3C CSP Level 3, 6.1.7);
-/// every other page's says `default-src 'none'`.
+/// every other page's says `default-src 'none'`. And to the policy of a page that a tool frames, that this one origin may
+/// (6.4.2); every other page's says `frame-ancestors 'none'`.
 pub async fn admit_frames(mut response: Response) -> Response {
+    if let Some(FrameAncestor(ancestor)) = response.extensions_mut().remove::<FrameAncestor>() {
+        let opened = response
+            .headers()
+            .get(header::CONTENT_SECURITY_POLICY)
+            .and_then(|policy| policy.to_str().ok())
+            .map(|policy| policy.replace("frame-ancestors 'none'", &format!("frame-ancestors {ancestor}")))
+            .and_then(|policy| HeaderValue::from_str(&policy).ok());
+        if let Some(policy) = opened {
+            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
+    }
     let Some(FrameSource(source)) = response.extensions_mut().remove::<FrameSource>() else {
         return response;
     };

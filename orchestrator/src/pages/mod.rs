@@ -13,6 +13,7 @@ mod audit;
 mod chrome;
 mod consultations;
 mod conversations;
+mod embed;
 mod embedded;
 mod endpoints;
 mod events;
@@ -55,6 +56,11 @@ pub fn router() -> Router<AppState> {
         .route("/", get(start::root))
         .route("/assets/{file}", get(assets::asset))
         .route(WORKER_PATH, get(assets::worker))
+        .route("/embed/chatwoot", get(embed::show))
+        .route("/embed/chatwoot/panel", get(embed::panel))
+        .route("/embed/chatwoot/escalate", post(embed::escalate))
+        .route("/embed/chatwoot/session", post(embed::begin))
+        .route(crate::auth::routes::POPUP_RETURN, get(embed::signed_in))
         .route("/app", get(start::app))
         .route("/app/me", get(profile::show))
         .route("/app/me/sessions", get(sessions::list))
@@ -67,6 +73,7 @@ pub fn router() -> Router<AppState> {
         .route("/app/t/{tenant}/conversations", get(conversations::list))
         .route("/app/t/{tenant}/conversations/{id}", get(conversations::show))
         .route("/app/t/{tenant}/conversations/{id}/escalate", post(conversations::escalate))
+        .route("/app/t/{tenant}/conversations/{id}/open", post(conversations::open))
         .route("/app/t/{tenant}/approvals", get(approvals::list).post(approvals::create))
         .route("/app/t/{tenant}/approvals/new", get(approvals::new))
         .route("/app/t/{tenant}/approvals/{id}", get(approvals::show))

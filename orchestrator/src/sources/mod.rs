@@ -24,6 +24,6 @@ pub use model::{
 };
 pub use routes::{problem, router};
 pub use service::{
-    SourceError, add, change, get, named_tenant, of_tenants, page, register_source, remove, revoke, rotate,
-    tenant_of,
+    SourceError, add, change, get, has_secret, named_tenant, of_tenants, page, register_source, remove,
+    revoke, rotate, tenant_of,
 };

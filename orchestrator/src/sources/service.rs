@@ -370,6 +370,25 @@ pub(super) fn open(key: &MasterKey, sealed: &[u8]) -> Result<Vec<SecretString>, 
     Ok(secrets.into_iter().map(SecretString::from).collect())
 }
 
+/// Whether a source verifies with this secret already.
+///
+/// # Errors
+/// [`SourceError`].
+pub async fn has_secret(
+    tx: &mut TenantTx,
+    key: &MasterKey,
+    id: SourceId,
+    secret: &SecretString,
+) -> Result<bool, SourceError> {
+    let source = get(tx, id).await?;
+    for sealed in store::sealed(tx, &source).await? {
+        if open(key, &sealed)?.iter().any(|known| known.expose_secret() == secret.expose_secret()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Gives a source a new secret, which counts at once. The others of its purpose count for a while longer, so that what is on
 /// its way isn't lost.
 ///

@@ -5,9 +5,11 @@
 mod approvals;
 mod audit;
 mod bad_input;
+mod chatwoot;
 mod claims;
 mod consultations;
 mod directory;
+mod embed;
 mod endpoint_rules;
 mod endpoints;
 mod entries;

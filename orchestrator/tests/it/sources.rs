@@ -432,16 +432,22 @@ async fn chancery(app: &TestApp, arguments: &[&str], input: &str) -> Result<Stri
 
 /// Runs `chancery inbox …` beside the server, on its database.
 pub async fn chancery_inbox(app: &TestApp, arguments: &[&str], input: &str) -> Result<String, String> {
+    run_chancery(app, &[&["inbox"], arguments].concat(), input).await
+}
+
+/// Runs `chancery …` beside the server, on its database and with its Chatwoot.
+pub async fn run_chancery(app: &TestApp, arguments: &[&str], input: &str) -> Result<String, String> {
     let config = &app.state().config;
     let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
     command
-        .arg("inbox")
         .args(arguments)
         .env_clear()
         .env("CHANCERY__DATABASE__URL", config.database.url.expose_secret())
         .env("CHANCERY__DATABASE__WORKER_URL", config.database.worker_url.expose_secret())
         .env("CHANCERY__CRYPTO__KEY_FILE", &config.crypto.key_file)
         .env("CHANCERY__KEYCLOAK__URL", &config.keycloak.url)
+        .env("CHANCERY__CHATWOOT__URL", &config.chatwoot.url)
+        .env("CHANCERY__CHATWOOT__TOKEN", config.chatwoot.token.expose_secret())
         .env("CHANCERY__HTTP__PUBLIC_URL", config.http.public_url.as_str())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -261,6 +261,7 @@ audit-webhook-source-removed = removed a webhook source:
 audit-webhook-source-mapped = mapped an inbox to a workspace:
 audit-webhook-source-unmapped = took the mapping of an inbox away:
 audit-conversation-escalation-refused = refused to escalate
+audit-conversation-opened = was signed in to the tool for
 audit-tenant-access-refused = was not let into
 audit-webhook-endpoint-created = added the webhook endpoint
 audit-webhook-endpoint-updated = changed the webhook endpoint
@@ -518,3 +519,12 @@ sign-ins-none-detail = Members appear here while they are signed in.
 sign-ins-end = Sign out
 sign-ins-open = See who is signed in
 back-to-settings = Settings
+
+# Beside a conversation in Chatwoot
+embed-title = Approvals
+embed-waiting = Open a conversation to see its approvals.
+embed-signed-in = You are signed in. This window can be closed.
+embed-sign-in-lede = Sign in to see this conversation’s approvals and to escalate it.
+embed-unknown = This conversation isn’t known here yet, or you have no access to it.
+embed-unavailable = Chatwoot or the directory doesn’t answer right now. Open the conversation again in a moment.
+embed-escalate = Escalate to CEO

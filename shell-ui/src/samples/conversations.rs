@@ -2,7 +2,7 @@
 
 use super::{
     ApprovalStatus, CONVERSATION, ConversationPage, ConversationRow, ConversationStatus, ConversationsPage,
-    EscalateForm, FieldErrors, Flash, MARKUP, Priority, Samples,
+    EmbedPage, EmbedPanel, EmbedShown, EscalateForm, FieldErrors, Flash, MARKUP, Priority, Samples,
 };
 
 impl Samples {
@@ -89,10 +89,32 @@ impl Samples {
             labels: vec!["refund".into(), "vip".into()],
             last_message: "The parcel arrived crushed, and the second one too.\nI would like my 240 € back, please, and not a third parcel.".into(),
             last_message_at: Some(self.ago(4)),
-            open_href: Some("http://127.0.0.1:8082/app/accounts/1/conversations/1182".into()),
+            opens: true,
             approvals: self.approval_rows().into_iter().filter(|row| row.status == ApprovalStatus::Rejected).collect(),
             escalate,
         }
+    }
+
+    pub(super) fn embed(&self, panel: EmbedPanel) -> EmbedPage {
+        EmbedPage {
+            ui: self.ui.clone(),
+            tool: "https://chat.example.org".into(),
+            sign_in_href: "sign-in.html".into(),
+            code: None,
+            panel,
+        }
+    }
+
+    pub(super) fn embed_shown(&self, notice: Option<&str>) -> EmbedPage {
+        self.embed(EmbedPanel::Shown(Box::new(EmbedShown {
+            account: 1,
+            conversation: 1_182,
+            base: "/app/t/acme".into(),
+            approvals: self.approval_rows(),
+            form: EscalateForm::default(),
+            notice: notice.map(str::to_owned),
+            done: true,
+        })))
     }
 
     pub(super) fn escalate_errors(&self) -> EscalateForm {

@@ -15,9 +15,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::pages::{
     ApprovalPage, ApprovalsPage, AuditPage, ConsultationPage, ConsultationsPage, ConversationPage,
     ConversationsPage, CookieBlockedPage, Decision, DecisionForm, DeliveryPage, DemoPage, DemoPerson,
-    EndpointFormPage, EndpointPage, EndpointsPage, EscalateForm, Membership, NewApprovalPage, OverviewPage,
-    Problem, ProblemInShell, ProblemPage, ProfilePage, SessionsPage, SettingsPage, SignInPage, SignInsPage,
-    SignedOutPage, TenantsPage, ToolPage,
+    EmbedPage, EmbedPanel, EmbedShown, EndpointFormPage, EndpointPage, EndpointsPage, EscalateForm,
+    Membership, NewApprovalPage, OverviewPage, Problem, ProblemInShell, ProblemPage, ProfilePage,
+    SessionsPage, SettingsPage, SignInPage, SignInsPage, SignedOutPage, TenantsPage, ToolPage,
 };
 use crate::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AttemptRow, AuditChange, AuditEntry, AuditFilter, Choice,
@@ -161,6 +161,11 @@ impl Samples {
                 CookieBlockedPage { ui: self.ui.clone(), retry_href: "sign-in.html".into() }.render()?,
             ),
             ("demo", self.demo().render()?),
+            ("embed-waiting", self.embed(EmbedPanel::Waiting).render()?),
+            ("embed-sign-in", self.embed(EmbedPanel::SignIn).render()?),
+            ("embed-problem", self.embed(EmbedPanel::Problem(self.ui.t("embed-unknown"))).render()?),
+            ("embed", self.embed_shown(None).render()?),
+            ("embed-escalated", self.embed_shown(Some(&self.ui.t("flash-escalated"))).render()?),
         ])
     }
 
