@@ -360,8 +360,8 @@ pub struct ConversationContext {
     pub last_message_at: Option<Time>,
     /// Our page about it.
     pub href: String,
-    /// Chatwoot's page about it.
-    pub open_href: Option<String>,
+    /// Whether it can be opened in its tool.
+    pub opens: bool,
 }
 
 /// A kind of step in an approval's history.

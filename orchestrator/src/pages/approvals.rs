@@ -304,7 +304,7 @@ async fn context(
         last_message: conversation.last_message.unwrap_or_default(),
         last_message_at: conversation.last_message_at.map(|at| state.ui.time(at, tx.now())),
         href: place.href(&format!("conversations/{id}")),
-        open_href: conversation.link,
+        opens: conversation.link.is_some(),
     }))
 }
 

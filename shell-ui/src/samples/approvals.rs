@@ -157,7 +157,7 @@ impl Samples {
                 last_message: "The parcel arrived crushed, and the second one too. I would like my 240 € back, please, and not a third parcel.".into(),
                 last_message_at: Some(self.ago(6)),
                 href: "conversation.html".into(),
-                open_href: Some("http://127.0.0.1:8082/app/accounts/1/conversations/1182".into()),
+                opens: true,
             }),
             consultation: None,
             metadata: vec![
