@@ -7,7 +7,7 @@ use connector_chatwoot::{
     Agent, ChatwootClient, ChatwootSettings, Message, NOTE_NOT_PRIVATE, NewNote, webhook::OwnWrites,
 };
 use connector_core::{ConnectorError, Rate, SharedClock};
-use connector_jitsi::{Dialect, JitsiError, JitsiSettings, Signing, TokenMinter};
+use connector_jitsi::{Dialect, JitsiError, JitsiSettings, PublishedKeys, Signing, TokenMinter};
 use connector_matrix::{MatrixClient, MatrixSettings, RoomId, RoomSpec};
 use moka::future::Cache;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::{
     auth::TenantRef,
-    config::{Config, ConfigError, parse_url},
+    config::{Config, ConfigError, JitsiConfig, JitsiDialect, parse_url},
     ids::TenantId,
     jobs::Job,
 };
@@ -144,6 +144,45 @@ pub struct Jitsi {
     pub minter: TokenMinter,
     /// For how long a token lets somebody in.
     pub lifetime: chrono::TimeDelta,
+    /// What its server verifies tokens with.
+    pub keys: PublishedKeys,
+}
+
+impl Jitsi {
+    fn connect(config: &JitsiConfig) -> Result<Self, ToolsError> {
+        let url = parse_url("jitsi.url", &config.url)?;
+        let private_keys = config.signing_keys()?;
+        let minutes = u64::try_from(config.token_minutes).unwrap_or(10);
+        let token_lifetime = Duration::from_secs(minutes * 60);
+        let newest = private_keys.first().cloned();
+        let mut keys = PublishedKeys::default();
+        let settings = match (config.dialect, newest) {
+            (JitsiDialect::Jaas, Some((key_id, private_key_pem))) => {
+                JitsiSettings::jaas(&config.app_id, &key_id, private_key_pem, token_lifetime)?
+            }
+            (JitsiDialect::Jaas, None) => return Err(JitsiError::KeyId.into()),
+            (JitsiDialect::Prosody, newest) => {
+                for (key_id, private_key_pem) in &private_keys {
+                    keys.publish(key_id, private_key_pem)?;
+                }
+                JitsiSettings {
+                    url,
+                    app_id: config.app_id.clone(),
+                    signing: match newest {
+                        Some((key_id, private_key_pem)) => Signing::Rs256 { key_id, private_key_pem },
+                        None => Signing::Hs256 { secret: config.secret.clone() },
+                    },
+                    audience: config.audience.clone(),
+                    subject: config.domain.clone(),
+                    token_lifetime,
+                    dialect: Dialect::Prosody,
+                }
+            }
+        };
+        let minter = TokenMinter::new(&settings)?;
+        let lifetime = chrono::TimeDelta::minutes(config.token_minutes);
+        Ok(Self { url: settings.url, minter, lifetime, keys })
+    }
 }
 
 /// The tools.
@@ -202,19 +241,7 @@ impl Tools {
             }));
         }
         if !config.jitsi.url.is_empty() {
-            let minutes = u64::try_from(config.jitsi.token_minutes).unwrap_or(10);
-            let settings = JitsiSettings {
-                url: parse_url("jitsi.url", &config.jitsi.url)?,
-                app_id: config.jitsi.app_id.clone(),
-                signing: Signing::Hs256 { secret: config.jitsi.secret.clone() },
-                audience: config.jitsi.audience.clone(),
-                subject: config.jitsi.domain.clone(),
-                token_lifetime: Duration::from_secs(minutes * 60),
-                dialect: Dialect::Prosody,
-            };
-            let minter = TokenMinter::new(&settings)?;
-            let lifetime = chrono::TimeDelta::minutes(config.jitsi.token_minutes);
-            tools.jitsi = Some(Arc::new(Jitsi { url: settings.url, minter, lifetime }));
+            tools.jitsi = Some(Arc::new(Jitsi::connect(&config.jitsi)?));
         }
         Ok(tools)
     }

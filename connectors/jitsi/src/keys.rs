@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::{
-    encoding::{AsDer as _, PublicKeyX509Der},
-    rsa::KeyPair,
+    encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der},
+    rsa::{KeyPair, KeySize},
     signature::KeyPair as _,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -17,6 +17,16 @@ pub const KEY_CONTENT_TYPE: &str = "application/x-pem-file";
 /// hexadecimal SHA-256 of the id, and `.pem` (`token/util.lib.lua`).
 pub fn key_file_name(key_id: &str) -> String {
     format!("{}.pem", hex::encode(Sha256::digest(key_id.as_bytes())))
+}
+
+/// A new private key to sign with: RSA of 2,048 bits, PKCS #8 in PEM.
+///
+/// # Errors
+/// [`JitsiError::Signing`] where the machine has no randomness.
+pub fn new_private_key() -> Result<SecretString, JitsiError> {
+    let pair = KeyPair::generate(KeySize::Rsa2048).map_err(|_| JitsiError::Signing)?;
+    let private: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| JitsiError::Signing)?;
+    Ok(write_pem("PRIVATE KEY", private.as_ref()).into())
 }
 
 /// The public halves of our signing keys, as a Jitsi server fetches them by `GET {asap_key_server}/{file name}`.
@@ -57,6 +67,10 @@ fn public_key_pem(private_key_pem: &SecretString) -> Result<String, JitsiError> 
     };
     let pair = pair.map_err(|_| JitsiError::PrivateKey)?;
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| JitsiError::PrivateKey)?;
+    Ok(write_pem("PUBLIC KEY", public.as_ref()))
+}
+
+fn write_pem(tag: &str, der: &[u8]) -> String {
     let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-    Ok(pem::encode_config(&pem::Pem::new("PUBLIC KEY", public.as_ref()), lines))
+    pem::encode_config(&pem::Pem::new(tag, der), lines)
 }

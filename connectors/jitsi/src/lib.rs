@@ -7,7 +7,7 @@ mod token;
 #[cfg(feature = "fake")]
 pub mod fake;
 
-pub use keys::{KEY_CONTENT_TYPE, PublishedKeys, key_file_name};
+pub use keys::{KEY_CONTENT_TYPE, PublishedKeys, key_file_name, new_private_key};
 pub use room::{is_room_name, new_room_name};
 pub use token::{
     Dialect, JAAS_URL, JitsiError, JitsiSettings, MeetingLink, Participant, Signing, TokenMinter,

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use connector_core::{MockClock, RandomIds};
 use connector_jitsi::{
     Dialect, JitsiError, JitsiSettings, MeetingLink, Participant, Signing, TokenMinter,
-    fake::{FakeJitsi, Options},
+    fake::{FakeJitsi, Options, Verification},
     new_room_name,
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -93,7 +93,7 @@ async fn serve(state: &tempfile::TempDir, clock: &Arc<MockClock>, domain: Option
         state_path: state.path().join("jitsi.json"),
         clock: Arc::clone(clock) as _,
         app_id: "chancery".to_owned(),
-        secret: SECRET.into(),
+        verification: Verification::Secret(SECRET.into()),
         audience: "jitsi".to_owned(),
         domain: domain.map(str::to_owned),
     })

@@ -3,11 +3,13 @@
 //! States: `scheduled` → `active` (started by the host; starting twice is the same start) → `ended` (by the host, for
 //! good); `cancelled` from `scheduled`, by the host or an owner of the tenant. Who takes part joins with a token for that room and person, made at that moment.
 
+mod jitsi;
 mod model;
 mod routes;
 mod service;
 mod store;
 
+pub use jitsi::router as for_jitsi;
 pub use model::{Consultation, ConsultationFilter, ConsultationStatus, NewConsultation};
 pub use routes::{problem, router};
 pub use service::{

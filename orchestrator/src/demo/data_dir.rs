@@ -6,12 +6,14 @@ use std::{
 
 use anyhow::Context as _;
 use local_postgres::LocalPostgres;
+use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 
 use crate::{crypto::MasterKey, ids::IdGenerator};
 
 const SECRETS: &str = "secrets.json";
 const MASTER_KEY: &str = "master.key";
+const JITSI_KEY: &str = "jitsi.pem";
 const DOUBLES: &str = "doubles";
 const SEEDED: &str = "seeded.json";
 const LOCK: &str = "demo.lock";
@@ -24,7 +26,6 @@ pub struct Secrets {
     pub(super) worker_password: String,
     pub(super) matrix_as_token: String,
     pub(super) matrix_hs_token: String,
-    pub(super) jitsi_secret: String,
 }
 
 /// What was set up in the doubles and need not be again.
@@ -63,6 +64,10 @@ impl DataDir {
         if !key_file.exists() {
             write_secret(&key_file, MasterKey::generate(ids).as_bytes())?;
         }
+        let jitsi_key = path.join(JITSI_KEY);
+        if !jitsi_key.exists() {
+            write_secret(&jitsi_key, connector_jitsi::new_private_key()?.expose_secret().as_bytes())?;
+        }
         let secrets_file = path.join(SECRETS);
         let secrets = if secrets_file.exists() {
             let text = std::fs::read(&secrets_file)
@@ -81,7 +86,6 @@ impl DataDir {
                 worker_password: random(),
                 matrix_as_token: random(),
                 matrix_hs_token: random(),
-                jitsi_secret: random(),
             };
             write_secret(&secrets_file, &serde_json::to_vec_pretty(&secrets)?)?;
             secrets
@@ -92,7 +96,7 @@ impl DataDir {
     /// Removes what a demo has kept in the directory, and nothing else.
     pub(super) async fn reset(path: &Path) -> anyhow::Result<()> {
         LocalPostgres::reset(path).await?;
-        for file in [SECRETS, MASTER_KEY, SEEDED] {
+        for file in [SECRETS, MASTER_KEY, JITSI_KEY, SEEDED] {
             remove(std::fs::remove_file(path.join(file)), &path.join(file))?;
         }
         remove(std::fs::remove_dir_all(path.join(DOUBLES)), &path.join(DOUBLES))?;
@@ -106,6 +110,11 @@ impl DataDir {
     /// Where the master key is.
     pub fn key_file(&self) -> PathBuf {
         self.path.join(MASTER_KEY)
+    }
+
+    /// Where the key is that signs tokens for Jitsi.
+    pub(super) fn jitsi_key(&self) -> PathBuf {
+        self.path.join(JITSI_KEY)
     }
 
     /// What the parts prove to each other.

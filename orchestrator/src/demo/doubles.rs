@@ -9,8 +9,14 @@ use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use url::Url;
 
-use super::{DataDir, PEOPLE, Secrets};
-use crate::{clock::SharedClock, config::Config, http::server, ids::SharedIds, lifecycle::Lifecycle};
+use super::{DataDir, PEOPLE};
+use crate::{
+    clock::SharedClock,
+    config::{Config, JitsiKeyConfig},
+    http::server,
+    ids::SharedIds,
+    lifecycle::Lifecycle,
+};
 
 /// The realm that a real Keycloak would import.
 pub const REALM: &str = include_str!("../../../keycloak/realm-chancery.json");
@@ -213,7 +219,7 @@ impl Doubles {
             state_path: data_dir.double("jitsi"),
             clock: Arc::clone(clock),
             app_id: JITSI_APP.to_owned(),
-            secret: secrets.jitsi_secret.clone().into(),
+            verification: jitsi::Verification::KeyServer(url(addresses.chancery)?.join("asap")?),
             audience: "jitsi".to_owned(),
             domain: Some("meet.jitsi".to_owned()),
         })?;
@@ -241,7 +247,8 @@ impl Doubles {
     }
 
     /// Points the settings at the doubles.
-    pub fn configure(&self, config: &mut Config, secrets: &Secrets) {
+    pub fn configure(&self, config: &mut Config, data_dir: &DataDir) {
+        let secrets = data_dir.secrets();
         let issuer = self.keycloak.issuer();
         config.keycloak.url = issuer.split("/realms/").next().unwrap_or(issuer).into();
         config.keycloak.client_secret = "demo-only-chancery-shell".to_owned().into();
@@ -259,7 +266,7 @@ impl Doubles {
         config.matrix.embed = true;
         config.jitsi.url = self.jitsi.public_url().to_string();
         config.jitsi.app_id = JITSI_APP.into();
-        config.jitsi.secret = secrets.jitsi_secret.clone().into();
+        config.jitsi.keys = vec![JitsiKeyConfig { id: "demo".to_owned(), file: data_dir.jitsi_key() }];
         // There is nothing here but this machine.
         config.webhooks.allow_http = true;
         config.webhooks.allowed_ports = "1-65535".parse().into_iter().collect();

@@ -62,6 +62,7 @@ pub fn router(state: AppState) -> Router {
         .route("/health", get(health))
         .route("/ready", get(ready))
         .merge(crate::auth::routes::back_channel())
+        .merge(crate::consultations::for_jitsi())
         .merge(shell)
         .fallback_service(
             get(unknown_page)

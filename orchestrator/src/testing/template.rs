@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// What a test's data directory is made from.
-const FILES: [&str; 3] = ["secrets.json", "master.key", "doubles/keycloak.json"];
+const FILES: [&str; 4] = ["secrets.json", "master.key", "jitsi.pem", "doubles/keycloak.json"];
 const TENANTS: [&str; 4] = [ACME, "/organizations/globex", "/teams/engineering", "/teams/support"];
 /// Processes that make the template wait for each other with this advisory lock.
 const LOCK: i64 = 0x6368_616e_6365_7279;
@@ -236,7 +236,7 @@ pub(super) fn configure(
     config.crypto.key_file = data_dir.key_file();
     config.database.url = app_url.to_owned().into();
     config.database.worker_url = worker_url.to_owned().into();
-    doubles.configure(&mut config, data_dir.secrets());
+    doubles.configure(&mut config, data_dir);
     Ok(config)
 }
 

@@ -19,6 +19,7 @@ mod inbox;
 mod inbox_accepting;
 mod inbox_processing;
 mod isolation;
+mod jitsi;
 mod limits;
 mod mapping;
 mod mending;

@@ -327,7 +327,7 @@ fn configure(
     config.database.url = logins.app_url.clone().into();
     config.database.worker_url = logins.worker_url.clone().into();
     config.redis.url = redis.url().into();
-    doubles.configure(&mut config, data_dir.secrets());
+    doubles.configure(&mut config, data_dir);
     Ok(config)
 }
 

@@ -114,9 +114,8 @@ impl Stage {
 
     /// The same with more settings, as the environment has them.
     pub async fn serve_with(&self, settings: &[(&str, String)]) -> anyhow::Result<Server> {
-        let secrets = self.data_dir.secrets();
         let mut config = chancery::config::Config::defaults()?;
-        self.doubles.configure(&mut config, secrets);
+        self.doubles.configure(&mut config, &self.data_dir);
         let address = self.addresses.chancery;
         let binary = std::env::current_exe()?.parent().context("no folder")?.join("chancery");
         anyhow::ensure!(

@@ -1,6 +1,7 @@
 //! A double of a Jitsi server: a page for each room that lets in whoever has a token that Prosody would accept, and
 //! shows who is there. No sound, no picture.
 
+mod key_server;
 mod prosody;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -24,7 +25,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::Url;
 
-use self::prosody::Rules;
+use self::{
+    key_server::KeyServer,
+    prosody::{Key, Rules},
+};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("reload.js");
@@ -42,19 +46,35 @@ pub struct Options {
     pub clock: SharedClock,
     /// The issuer that is accepted (`app_id`).
     pub app_id: String,
-    /// The secret that tokens are signed with (`app_secret`).
-    pub secret: SecretString,
+    /// How tokens are verified.
+    pub verification: Verification,
     /// The audience that is accepted.
     pub audience: String,
     /// The XMPP domain that `sub` has to name, where `enable_domain_verification` is on (docker images: off).
     pub domain: Option<String>,
 }
 
+/// How a server verifies tokens.
+#[derive(Debug, Clone)]
+pub enum Verification {
+    /// HS256 with this secret (`app_secret`).
+    Secret(SecretString),
+    /// RS256 with what is found here under the token's `kid` (`asap_key_server`).
+    KeyServer(Url),
+}
+
 /// The double of a Jitsi server.
 #[derive(Debug)]
 pub struct FakeJitsi {
     options: Options,
+    verifier: Verifier,
     state: StateFile<Rooms>,
+}
+
+#[derive(Debug)]
+enum Verifier {
+    Secret(SecretString),
+    KeyServer(KeyServer),
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -83,7 +103,11 @@ impl FakeJitsi {
     /// Where the state can't be read or written.
     pub fn open(options: Options) -> Result<Arc<Self>, FakeStateError> {
         let state = StateFile::open(&options.state_path, Rooms::default)?;
-        Ok(Arc::new(Self { options, state }))
+        let verifier = match &options.verification {
+            Verification::Secret(secret) => Verifier::Secret(secret.clone()),
+            Verification::KeyServer(url) => Verifier::KeyServer(KeyServer::new(url)),
+        };
+        Ok(Arc::new(Self { options, verifier, state }))
     }
 
     /// Where people reach it.
@@ -110,16 +134,31 @@ impl FakeJitsi {
     }
 
     /// Lets `token` into `room`, or says in Prosody's words why not. Somebody who is there already stays there once.
-    fn join(
+    async fn join(
         &self,
         room: &str,
         token: Option<&str>,
         enter: bool,
     ) -> Result<Result<Occupant, String>, FakeStateError> {
+        let public;
+        let key = match &self.verifier {
+            Verifier::Secret(secret) => Key::Secret(secret.expose_secret().as_bytes()),
+            Verifier::KeyServer(keys) => {
+                let key_id = match prosody::key_id(token) {
+                    Ok(key_id) => key_id,
+                    Err(refusal) => return Ok(Err(refusal.to_owned())),
+                };
+                let Some(found) = keys.public_key(&key_id).await else {
+                    return Ok(Err("could not obtain public key".to_owned()));
+                };
+                public = found;
+                Key::Public(&public)
+            }
+        };
         let now = self.options.clock.now();
         let rules = Rules {
             app_id: &self.options.app_id,
-            secret: self.options.secret.expose_secret().as_bytes(),
+            key,
             audience: &self.options.audience,
             domain: self.options.domain.as_deref(),
         };
@@ -289,7 +328,7 @@ async fn room(
     // The client folds the name before it asks for the room.
     let name = name.to_lowercase();
     // A HEAD only asks whether the token would do.
-    let joined = match jitsi.join(&name, query.jwt.as_deref(), method == Method::GET) {
+    let joined = match jitsi.join(&name, query.jwt.as_deref(), method == Method::GET).await {
         Ok(joined) => joined,
         Err(error) => return broken(&error),
     };

@@ -3,6 +3,7 @@
 //! Written after `luajwtjitsi.lib.lua` (the token), `token/util.lib.lua` (the claims), `mod_token_verification.lua`
 //! (the room) and `mod_token_affiliation.lua` (who moderates), and shares no code with the minter: each checks the other.
 
+use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
@@ -14,12 +15,20 @@ use sha2::Sha256;
 pub(super) struct Rules<'a> {
     /// `app_id`, and the only entry of `asap_accepted_issuers`.
     pub app_id: &'a str,
-    /// `app_secret`.
-    pub secret: &'a [u8],
+    /// What tokens are verified with.
+    pub key: Key<'a>,
     /// The only entry of `asap_accepted_audiences`.
     pub audience: &'a str,
     /// The XMPP domain where `enable_domain_verification` is on.
     pub domain: Option<&'a str>,
+}
+
+/// What tokens are verified with, and by which algorithm.
+pub(super) enum Key<'a> {
+    /// `app_secret`: HS256.
+    Secret(&'a [u8]),
+    /// The PEM that the key server has for the token's `kid`: RS256.
+    Public(&'a str),
 }
 
 /// Whom the server lets in.
@@ -33,6 +42,19 @@ pub(super) struct Admitted {
 
 /// The words in which Prosody refuses.
 pub(super) type Refusal = &'static str;
+
+/// The id under which the key server has the key of `token`.
+pub(super) fn key_id(token: Option<&str>) -> Result<String, Refusal> {
+    let token = token.ok_or("token required")?;
+    let (header, _) = token.split_once('.').ok_or("Invalid token")?;
+    let header = object(header).ok_or("bad token format")?;
+    let key_id = header.get("kid").and_then(Value::as_str).ok_or("'kid' claim is missing")?;
+    let algorithm = header.get("alg").and_then(Value::as_str).ok_or("'alg' claim is missing")?;
+    if !algorithm.starts_with("RS") {
+        return Err("'kid' claim only support with RS family");
+    }
+    Ok(key_id.to_owned())
+}
 
 /// Checks `token` for entering `room` at `now`.
 pub(super) fn admit(
@@ -58,14 +80,17 @@ fn verify_token(rules: &Rules<'_>, token: &str, now: i64) -> Result<Map<String, 
     if header.get("typ").and_then(Value::as_str) != Some("JWT") {
         return Err("Invalid typ");
     }
-    if header.get("alg").and_then(Value::as_str) != Some("HS256") {
+    let algorithm = match rules.key {
+        Key::Secret(_) => "HS256",
+        Key::Public(_) => "RS256",
+    };
+    if header.get("alg").and_then(Value::as_str) != Some(algorithm) {
         return Err("Invalid or incorrect alg");
     }
-    let mut mac = Hmac::<Sha256>::new_from_slice(rules.secret).map_err(|_| "Invalid signature")?;
-    mac.update(header_segment.as_bytes());
-    mac.update(b".");
-    mac.update(body_segment.as_bytes());
-    mac.verify_slice(&signature).map_err(|_| "Invalid signature")?;
+    let signed = format!("{header_segment}.{body_segment}");
+    if !is_signed(&rules.key, signed.as_bytes(), &signature) {
+        return Err("Invalid signature");
+    }
 
     let expires = time(&body, "exp", "exp must be number")?;
     let not_before = time(&body, "nbf", "nbf must be number")?;
@@ -93,6 +118,19 @@ fn verify_token(rules: &Rules<'_>, token: &str, now: i64) -> Result<Map<String, 
         return Err("sub claim is missing");
     }
     Ok(body)
+}
+
+fn is_signed(key: &Key<'_>, signed: &[u8], signature: &[u8]) -> bool {
+    match key {
+        Key::Secret(secret) => Hmac::<Sha256>::new_from_slice(secret)
+            .is_ok_and(|mac| mac.chain_update(signed).verify_slice(signature).is_ok()),
+        Key::Public(public) => pem::parse(public).is_ok_and(|public| {
+            public.tag() == "PUBLIC KEY"
+                && UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public.contents())
+                    .verify(signed, signature)
+                    .is_ok()
+        }),
+    }
 }
 
 fn verify_room(rules: &Rules<'_>, claims: &Map<String, Value>, room: &str) -> Result<(), Refusal> {
