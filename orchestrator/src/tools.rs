@@ -26,6 +26,8 @@ const ROOM_REMEMBERED: Duration = Duration::from_mins(10);
 
 /// What the marks of all our notes in Chatwoot begin with.
 pub const OWN_NOTES: &str = "chancery:";
+/// The longest that a token for Jitsi is good, however long the consultation.
+const LONGEST_TOKEN: Duration = Duration::from_hours(24);
 
 /// Why the tools can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -142,8 +144,6 @@ pub struct Jitsi {
     pub url: Url,
     /// What lets people in.
     pub minter: TokenMinter,
-    /// For how long a token lets somebody in.
-    pub lifetime: chrono::TimeDelta,
     /// What its server verifies tokens with.
     pub keys: PublishedKeys,
 }
@@ -152,13 +152,11 @@ impl Jitsi {
     fn connect(config: &JitsiConfig) -> Result<Self, ToolsError> {
         let url = parse_url("jitsi.url", &config.url)?;
         let private_keys = config.signing_keys()?;
-        let minutes = u64::try_from(config.token_minutes).unwrap_or(10);
-        let token_lifetime = Duration::from_secs(minutes * 60);
         let newest = private_keys.first().cloned();
         let mut keys = PublishedKeys::default();
         let settings = match (config.dialect, newest) {
             (JitsiDialect::Jaas, Some((key_id, private_key_pem))) => {
-                JitsiSettings::jaas(&config.app_id, &key_id, private_key_pem, token_lifetime)?
+                JitsiSettings::jaas(&config.app_id, &key_id, private_key_pem, LONGEST_TOKEN)?
             }
             (JitsiDialect::Jaas, None) => return Err(JitsiError::KeyId.into()),
             (JitsiDialect::Prosody, newest) => {
@@ -174,14 +172,13 @@ impl Jitsi {
                     },
                     audience: config.audience.clone(),
                     subject: config.domain.clone(),
-                    token_lifetime,
+                    token_lifetime: LONGEST_TOKEN,
                     dialect: Dialect::Prosody,
                 }
             }
         };
         let minter = TokenMinter::new(&settings)?;
-        let lifetime = chrono::TimeDelta::minutes(config.token_minutes);
-        Ok(Self { url: settings.url, minter, lifetime, keys })
+        Ok(Self { url: settings.url, minter, keys })
     }
 }
 

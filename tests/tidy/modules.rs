@@ -10,7 +10,8 @@ const COMPOSITION: [&str; 4] = ["app.rs", "http/router.rs", "http/openapi.rs", "
 /// What stands above the slices and may use them.
 const ABOVE: [&str; 4] = ["pages/", "demo/", "cli/", "testing/"];
 /// Who may name the door without a tenant.
-const SYSTEM_TX: [&str; 6] = ["db/", "directory/", "endpoints/", "inbox/", "jobs/", "sources/"];
+const SYSTEM_TX: [&str; 7] =
+    ["consultations/", "db/", "directory/", "endpoints/", "inbox/", "jobs/", "sources/"];
 /// The doors without a tenant.
 const DOORS: [&str; 6] =
     ["SystemTx", "SystemConnection", "SystemLink", "system_tx(", "database.system(", "system_link("];

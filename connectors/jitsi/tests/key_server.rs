@@ -80,6 +80,7 @@ async fn a_server_fetches_each_key_once_and_takes_only_what_that_key_signed() {
         verification: Verification::KeyServer(keys.serve().await),
         audience: "jitsi".to_owned(),
         domain: None,
+        reservations: None,
     });
     let base = serve(double.unwrap().router()).await;
     let enter = async |token: &str| {

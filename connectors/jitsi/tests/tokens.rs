@@ -96,6 +96,7 @@ async fn serve(state: &tempfile::TempDir, clock: &Arc<MockClock>, domain: Option
         verification: Verification::Secret(SECRET.into()),
         audience: "jitsi".to_owned(),
         domain: domain.map(str::to_owned),
+        reservations: None,
     })
     .unwrap();
     tokio::spawn(connector_core::fake::serve(double.router(), listener, std::future::pending()));

@@ -367,8 +367,8 @@ pub struct JitsiConfig {
     pub domain: String,
     /// The token's `aud`.
     pub audience: String,
-    /// Minutes for which a token lets somebody in.
-    pub token_minutes: i64,
+    /// What its server shows us when it asks for a room; empty where it doesn't.
+    pub reservation_secret: SecretString,
     /// Whether the shell shows it inside a page.
     pub embed: bool,
 }
@@ -567,9 +567,6 @@ impl Config {
         self.inbox.validate()?;
         if !(1..=30 * 24).contains(&self.webhooks.disable_after_hours) {
             return Err(invalid("webhooks.disable_after_hours", "must be from 1 to 720"));
-        }
-        if !(1..=24 * 60).contains(&self.jitsi.token_minutes) {
-            return Err(invalid("jitsi.token_minutes", "must be from 1 to 1440"));
         }
         Ok(())
     }

@@ -1,22 +1,39 @@
-//! What Jitsi's own server asks us: the public keys that our tokens are verified with.
+//! What Jitsi's own server asks us: the public keys that our tokens are verified with, and whether a room may be
+//! (`mod_reservations`, in its words).
 
 use axum::{
-    Router,
-    extract::State,
-    http::{HeaderValue, header},
+    Form, Json, RequestPartsExt as _, Router,
+    extract::{FromRequestParts, RawPathParams, State, rejection::FormRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
-    routing::get,
+    routing::{get, post},
 };
+use chrono::SecondsFormat;
 use connector_jitsi::KEY_CONTENT_TYPE;
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use subtle::ConstantTimeEq as _;
 
+use super::{
+    rooms::{self, Reserved},
+    routes,
+    service::ConsultationError,
+};
 use crate::{
     app::AppState,
-    http::{Problem, ProblemResult, extract::ApiPath},
+    http::{Problem, ProblemResult, extract::ApiPath, middleware::Charge},
 };
 
 /// Where Jitsi's server asks. No browser does: any host name that leads here will do.
 pub fn router() -> Router<AppState> {
-    Router::new().route("/asap/{file}", get(key))
+    Router::new()
+        .route("/asap/{file}", get(key))
+        .route("/jitsi/reservations/conference", post(reserve))
+        .route("/jitsi/reservations/conference/{room}", get(reserved).delete(release))
+        // docker-jitsi-meet has no setting for a header: there the secret is a part of the address.
+        .route("/jitsi/reservations/{secret}/conference", post(reserve))
+        .route("/jitsi/reservations/{secret}/conference/{room}", get(reserved).delete(release))
 }
 
 /// The public key whose id has this hash (`asap_key_server`). It never changes: another key has another id.
@@ -28,4 +45,108 @@ async fn key(State(state): State<AppState>, ApiPath(file): ApiPath<String>) -> P
         (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600")),
     ];
     Ok((headers, key).into_response())
+}
+
+/// An answer that Prosody shows to whoever wanted the room.
+fn message(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "message": text }))).into_response()
+}
+
+/// That Jitsi's server asks: it has shown `jitsi.reservation_secret`. Names the room, where the path does.
+struct Prosody {
+    room: String,
+}
+
+impl FromRequestParts<AppState> for Prosody {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let secret = state.config.jitsi.reservation_secret.expose_secret();
+        if state.tools.jitsi.is_none() || secret.is_empty() {
+            return Err(message(StatusCode::NOT_FOUND, "Rooms are not reserved here"));
+        }
+        let path =
+            parts.extract::<RawPathParams>().await.map_err(axum::response::IntoResponse::into_response)?;
+        let in_path = |name| path.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+        let shown = in_path("secret").or_else(|| bearer(&parts.headers)).unwrap_or_default();
+        if !bool::from(shown.as_bytes().ct_eq(secret.as_bytes())) {
+            let charge = Charge::of(parts, state);
+            let over = charge.to_address(state).err();
+            return Err(over.map_or_else(
+                || message(StatusCode::UNAUTHORIZED, "The secret for reservations is not the right one"),
+                axum::response::IntoResponse::into_response,
+            ));
+        }
+        Ok(Self { room: in_path("room").unwrap_or_default().to_owned() })
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+/// What Prosody asks for a room with.
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    name: String,
+    mail_owner: Option<String>,
+}
+
+/// A reservation in Prosody's words. Its name is its id: that is all that we are asked by.
+fn conference(reserved: &Reserved, name: &str, owner: Option<&str>) -> Value {
+    let consultation = &reserved.consultation;
+    let opened_at = consultation.room_opened_at.unwrap_or(consultation.updated_at);
+    json!({
+        "id": consultation.jitsi_room,
+        "name": name,
+        "mail_owner": owner.map_or_else(|| consultation.host_id.to_string(), str::to_owned),
+        "start_time": opened_at.to_rfc3339_opts(SecondsFormat::Millis, true),
+        "duration": (reserved.closes_at - opened_at).num_seconds(),
+    })
+}
+
+fn refusal(error: ConsultationError) -> Response {
+    let problem = routes::problem(error);
+    // Prosody asks again after a 5xx, and shows what it is told after anything else.
+    let status =
+        if problem.status() == StatusCode::CONFLICT { StatusCode::FORBIDDEN } else { problem.status() };
+    message(status, problem.title())
+}
+
+/// A room is wanted that isn't there yet.
+async fn reserve(
+    _: Prosody,
+    State(state): State<AppState>,
+    wanted: Result<Form<Wanted>, FormRejection>,
+) -> Response {
+    let Ok(Form(wanted)) = wanted else {
+        return message(StatusCode::BAD_REQUEST, "This is no request for a room");
+    };
+    match rooms::reserve(&state, &wanted.name).await {
+        Ok(reserved) if reserved.is_known => {
+            let id = reserved.consultation.jitsi_room;
+            (StatusCode::CONFLICT, Json(json!({ "conflict_id": id }))).into_response()
+        }
+        Ok(reserved) => {
+            Json(conference(&reserved, &wanted.name, wanted.mail_owner.as_deref())).into_response()
+        }
+        Err(error) => refusal(error),
+    }
+}
+
+/// What Prosody asks for after a conflict: it goes on with what is reserved.
+async fn reserved(prosody: Prosody, State(state): State<AppState>) -> Response {
+    match rooms::reserved(&state, &prosody.room).await {
+        Ok(reserved) => Json(conference(&reserved, &prosody.room, None)).into_response(),
+        Err(error) => refusal(error),
+    }
+}
+
+/// The room is gone.
+async fn release(prosody: Prosody, State(state): State<AppState>) -> Response {
+    match rooms::release(&state, &prosody.room).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => refusal(error),
+    }
 }

@@ -5,6 +5,7 @@
 
 mod jitsi;
 mod model;
+mod rooms;
 mod routes;
 mod service;
 mod store;

@@ -1,4 +1,4 @@
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ApprovalId, ConsultationId, TenantId, UserId};
@@ -7,6 +7,14 @@ use crate::ids::{ApprovalId, ConsultationId, TenantId, UserId};
 pub const MAX_TITLE: usize = 200;
 /// The most participants besides the host.
 pub const MAX_PARTICIPANTS: usize = 50;
+
+/// How many minutes a consultation is to be, at least and at most, and unless told.
+pub const DURATIONS: std::ops::RangeInclusive<i32> = 5..=24 * 60;
+pub const DEFAULT_DURATION: i32 = 60;
+/// So long before the time that is set for it, one may be in its room.
+const EARLY: TimeDelta = TimeDelta::minutes(30);
+/// So long after its planned end, its room is closed, and nobody is let in any more.
+const GRACE: TimeDelta = TimeDelta::hours(2);
 
 /// How far a consultation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema)]
@@ -57,6 +65,12 @@ pub struct Consultation {
     pub approval_id: Option<ApprovalId>,
     /// When it is to begin.
     pub scheduled_at: Option<DateTime<Utc>>,
+    /// How long it is to be, in minutes.
+    pub duration_minutes: i32,
+    /// When its room was opened last, as Jitsi's server tells.
+    pub room_opened_at: Option<DateTime<Utc>>,
+    /// When its room was closed last, as Jitsi's server tells.
+    pub room_closed_at: Option<DateTime<Utc>>,
     /// When it began.
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
@@ -80,6 +94,8 @@ pub struct NewConsultation {
     pub approval_id: Option<ApprovalId>,
     /// When it is to begin.
     pub scheduled_at: Option<DateTime<Utc>>,
+    /// How long it is to be, in minutes.
+    pub duration_minutes: i32,
 }
 
 /// Why something can't happen to a consultation.
@@ -97,12 +113,65 @@ pub enum TransitionError {
     /// It was cancelled.
     #[error("it was cancelled")]
     Cancelled,
+    /// Its room isn't open yet.
+    #[error("its room isn't open yet")]
+    TooEarly,
 }
 
 impl Consultation {
     /// Everybody who takes part, the host first.
     pub fn involved(&self) -> Vec<UserId> {
         std::iter::once(self.host_id).chain(self.participant_ids.iter().copied()).collect()
+    }
+
+    /// When it ends as planned: so long after it began, or is to begin, as it is to be.
+    fn planned_end(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let begin = self.started_at.or(self.scheduled_at).unwrap_or(now);
+        begin + TimeDelta::minutes(i64::from(self.duration_minutes))
+    }
+
+    /// Until when one may be in its room at `now`: two hours beyond the planned end.
+    ///
+    /// # Errors
+    /// [`TransitionError::TooEarly`] until half an hour before the time that is set for it, unless the host has started it;
+    /// [`TransitionError::Over`], [`TransitionError::Cancelled`].
+    pub fn room_closes_at(&self, now: DateTime<Utc>) -> Result<DateTime<Utc>, TransitionError> {
+        let closes_at = self.planned_end(now) + GRACE;
+        match self.status {
+            ConsultationStatus::Ended => Err(TransitionError::Over),
+            ConsultationStatus::Cancelled => Err(TransitionError::Cancelled),
+            ConsultationStatus::Scheduled if self.scheduled_at.is_some_and(|at| now < at - EARLY) => {
+                Err(TransitionError::TooEarly)
+            }
+            _ if now >= closes_at => Err(TransitionError::Over),
+            ConsultationStatus::Scheduled | ConsultationStatus::Active => Ok(closes_at),
+        }
+    }
+
+    /// Whether there is a room at Jitsi's server, as far as that told.
+    pub fn is_room_open(&self) -> bool {
+        self.room_opened_at.is_some_and(|opened| self.room_closed_at.is_none_or(|closed| closed < opened))
+    }
+
+    /// The consultation with its room opened at `at`; none where it is open.
+    pub fn room_opened(&self, at: DateTime<Utc>, now: DateTime<Utc>) -> Option<Self> {
+        (!self.is_room_open()).then(|| Self {
+            room_opened_at: Some(at),
+            version: self.version + 1,
+            updated_at: now,
+            ..self.clone()
+        })
+    }
+
+    /// The consultation with its room closed at `at`; none where it isn't open, or was opened later.
+    pub fn room_closed(&self, at: DateTime<Utc>, now: DateTime<Utc>) -> Option<Self> {
+        let is_later = self.room_opened_at.is_some_and(|opened| opened <= at);
+        (self.is_room_open() && is_later).then(|| Self {
+            room_closed_at: Some(at),
+            version: self.version + 1,
+            updated_at: now,
+            ..self.clone()
+        })
     }
 
     /// The consultation started at `now`; none where it has been started before: that is the same start.

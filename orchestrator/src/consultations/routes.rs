@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    model::{Consultation, MAX_PARTICIPANTS, MAX_TITLE, NewConsultation},
+    model::{Consultation, DEFAULT_DURATION, DURATIONS, MAX_PARTICIPANTS, MAX_TITLE, NewConsultation},
     service::{self, ConsultationError},
 };
 use crate::{
@@ -63,6 +63,11 @@ pub fn problem(error: ConsultationError) -> Problem {
         ConsultationError::NotStarted => {
             Problem::new(StatusCode::CONFLICT, "consultations.not_started", "This consultation has not begun")
         }
+        ConsultationError::TooEarly => Problem::new(
+            StatusCode::CONFLICT,
+            "consultations.too_early",
+            "The room opens half an hour before the time that is set",
+        ),
         ConsultationError::Stale => {
             Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "It has changed since you read it")
         }
@@ -99,6 +104,9 @@ struct CreateConsultation {
     scheduled_at: Option<DateTime<Utc>>,
     /// The approval that it is about.
     approval_id: Option<ApprovalId>,
+    /// How long it is to be, in minutes; an hour where left out. Its room is closed two hours later.
+    #[schema(minimum = 5, maximum = 1440)]
+    duration_minutes: Option<i32>,
 }
 
 /// Makes a consultation that the caller hosts.
@@ -133,6 +141,10 @@ async fn create(
         errors
             .push(FieldError::new("/participantIds", format!("must have at most {MAX_PARTICIPANTS} people")));
     }
+    let duration_minutes = value.duration_minutes.unwrap_or(DEFAULT_DURATION);
+    if !DURATIONS.contains(&duration_minutes) {
+        errors.push(FieldError::new("/durationMinutes", "must be from 5 to 1440"));
+    }
     check_time("/scheduledAt", value.scheduled_at, &mut errors);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
@@ -142,6 +154,7 @@ async fn create(
         participant_ids: value.participant_ids,
         approval_id: value.approval_id,
         scheduled_at: value.scheduled_at,
+        duration_minutes,
     };
     let consultation = service::create(&mut tx, tenant, new).await.map_err(problem)?;
     let location = format!("/api/v1/consultations/{}", consultation.id);
@@ -268,7 +281,7 @@ async fn cancel(
     change(&state, &caller, &headers, async |tx, if_match| service::cancel(tx, id, if_match).await).await
 }
 
-/// The way into the room, for the caller alone and a short time.
+/// The way into the room, for the caller alone and until it is closed.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct JoinLink {

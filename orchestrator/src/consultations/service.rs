@@ -5,7 +5,10 @@ use connector_jitsi::{MeetingLink, Participant, new_room_name};
 use serde_json::json;
 
 use super::{
-    model::{Consultation, ConsultationFilter, ConsultationStatus, NewConsultation, TransitionError},
+    model::{
+        Consultation, ConsultationFilter, ConsultationStatus, DEFAULT_DURATION, NewConsultation,
+        TransitionError,
+    },
     store,
 };
 use crate::{
@@ -46,6 +49,9 @@ pub enum ConsultationError {
     /// It hasn't begun.
     #[error("it has not begun")]
     NotStarted,
+    /// Its room isn't open yet.
+    #[error("its room isn't open yet")]
+    TooEarly,
     /// It has changed since it was read.
     #[error("it has changed meanwhile")]
     Stale,
@@ -66,6 +72,18 @@ pub enum ConsultationError {
     Database(#[from] sqlx::Error),
 }
 
+impl From<TransitionError> for ConsultationError {
+    fn from(error: TransitionError) -> Self {
+        match error {
+            TransitionError::Over => Self::Over,
+            TransitionError::NotStarted => Self::NotStarted,
+            TransitionError::Started => Self::Started,
+            TransitionError::Cancelled => Self::Cancelled,
+            TransitionError::TooEarly => Self::TooEarly,
+        }
+    }
+}
+
 fn decision_error(decision: Decision) -> Result<(), ConsultationError> {
     match decision {
         Decision::Allowed => Ok(()),
@@ -82,7 +100,7 @@ fn decision_error(decision: Decision) -> Result<(), ConsultationError> {
 pub struct Joined {
     /// The consultation.
     pub consultation: Consultation,
-    /// The way in, for this person and a short time.
+    /// The way in, for this person.
     pub link: MeetingLink,
 }
 
@@ -100,6 +118,7 @@ pub async fn arrange_for_approval(
         participant_ids: vec![approval.requested_by],
         approval_id: Some(approval.id),
         scheduled_at: None,
+        duration_minutes: DEFAULT_DURATION,
     };
     insert(tx, approval.tenant_id, host, new).await
 }
@@ -151,6 +170,9 @@ async fn insert(
         participant_ids: new.participant_ids,
         approval_id: new.approval_id,
         scheduled_at: new.scheduled_at,
+        duration_minutes: new.duration_minutes,
+        room_opened_at: None,
+        room_closed_at: None,
         started_at: None,
         ended_at: None,
         version: 1,
@@ -161,6 +183,7 @@ async fn insert(
     let new_values = json!({
         "status": consultation.status, "title": consultation.title, "hostId": consultation.host_id,
         "participantIds": consultation.participant_ids, "approvalId": consultation.approval_id, "scheduledAt": consultation.scheduled_at,
+        "durationMinutes": consultation.duration_minutes,
     });
     record(tx, "consultation.created", &consultation, None, Some(new_values)).await?;
     realtime::append(tx, EventType::ConsultationCreated, Permission::ConsultationRead, consultation.id.0)
@@ -168,7 +191,7 @@ async fn insert(
     Ok(consultation)
 }
 
-async fn record(
+pub(super) async fn record(
     tx: &mut TenantTx,
     action: &'static str,
     consultation: &Consultation,
@@ -365,13 +388,7 @@ async fn apply(
     action: &'static str,
     event: EventType,
 ) -> Result<Consultation, ConsultationError> {
-    let after = after.map_err(|error| match error {
-        TransitionError::Over => ConsultationError::Over,
-        TransitionError::NotStarted => ConsultationError::NotStarted,
-        TransitionError::Started => ConsultationError::Started,
-        TransitionError::Cancelled => ConsultationError::Cancelled,
-    })?;
-    let Some(after) = after else { return Ok(before) };
+    let Some(after) = after? else { return Ok(before) };
     if !if_match.admits(before.version) || !store::update(tx, &after).await? {
         return Err(ConsultationError::Stale);
     }
@@ -382,7 +399,8 @@ async fn apply(
     Ok(after)
 }
 
-/// Lets the transaction's principal in, with a token for this room, this person and a short time. That somebody asked for
+/// Lets the transaction's principal in, with a token for this room and this person, until the room is closed: who loses the
+/// connection comes back with the same token. That somebody asked for
 /// it is in the trail; the token is nowhere.
 ///
 /// # Errors
@@ -398,11 +416,7 @@ pub async fn join(
     let involved = consultation.involved();
     let resource = Resource { involved: &involved, ..Resource::of(consultation.tenant_id) };
     decision_error(can(&principal, Permission::ConsultationJoin, &resource))?;
-    match consultation.status {
-        ConsultationStatus::Ended => return Err(ConsultationError::Over),
-        ConsultationStatus::Cancelled => return Err(ConsultationError::Cancelled),
-        ConsultationStatus::Scheduled | ConsultationStatus::Active => {}
-    }
+    let closes_at = consultation.room_closes_at(now)?;
     let jitsi = jitsi.ok_or(ConsultationError::NoJitsi)?;
     let participant = Participant {
         id: principal.id.to_string(),
@@ -413,7 +427,7 @@ pub async fn join(
     };
     let link = jitsi
         .minter
-        .mint(&consultation.jitsi_room, &participant, now, now + jitsi.lifetime)
+        .mint(&consultation.jitsi_room, &participant, now, closes_at)
         .map_err(ConsultationError::Token)?;
     tx.enter(consultation.tenant_id).await?;
     let new = json!({ "moderator": participant.moderator, "expiresAt": link.expires_at });

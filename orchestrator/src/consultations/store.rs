@@ -4,15 +4,18 @@ use uuid::Uuid;
 
 use super::model::{Consultation, ConsultationFilter, ConsultationStatus};
 use crate::{
-    db::TenantTx,
+    db::{SystemConnection, TenantTx},
     ids::{ApprovalId, ConsultationId, TenantId, UserId},
 };
 
 pub(super) async fn insert(tx: &mut TenantTx, consultation: &Consultation) -> Result<(), sqlx::Error> {
     let participants: Vec<Uuid> = consultation.participant_ids.iter().map(|user| user.0).collect();
     sqlx::query!(
-        "INSERT INTO consultations (tenant_id, id, title, jitsi_room, host_id, participant_ids, approval_id, scheduled_at, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)",
+        "WITH consultation AS (
+             INSERT INTO consultations (tenant_id, id, title, jitsi_room, host_id, participant_ids, approval_id, scheduled_at, created_at, updated_at, duration_minutes)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)
+         )
+         INSERT INTO consultation_rooms (tenant_id, jitsi_room, consultation_id) VALUES ($1, $4, $2)",
         consultation.tenant_id.0,
         consultation.id.0,
         consultation.title,
@@ -22,6 +25,7 @@ pub(super) async fn insert(tx: &mut TenantTx, consultation: &Consultation) -> Re
         consultation.approval_id.map(|id| id.0),
         consultation.scheduled_at,
         consultation.created_at,
+        consultation.duration_minutes,
     )
     .execute(tx.connection())
     .await?;
@@ -38,7 +42,8 @@ pub(super) async fn find(
     sqlx::query_as!(
         Consultation,
         r#"SELECT id AS "id: _", tenant_id AS "tenant_id: _", title, jitsi_room, status AS "status: ConsultationStatus", host_id AS "host_id: _",
-                  participant_ids AS "participant_ids: _", approval_id AS "approval_id: _", scheduled_at, started_at, ended_at, version, created_at, updated_at
+                  participant_ids AS "participant_ids: _", approval_id AS "approval_id: _", scheduled_at, duration_minutes, room_opened_at, room_closed_at,
+                  started_at, ended_at, version, created_at, updated_at
            FROM consultations WHERE tenant_id = ANY ($1) AND id = $2"#,
         &tenants,
         id.0,
@@ -66,7 +71,7 @@ pub(super) async fn lock(
 /// Writes what a transition has changed. Whether the row was still at the version that it started from.
 pub(super) async fn update(tx: &mut TenantTx, after: &Consultation) -> Result<bool, sqlx::Error> {
     let updated = sqlx::query!(
-        "UPDATE consultations SET status = $4, started_at = $5, ended_at = $6, version = $7, updated_at = $8
+        "UPDATE consultations SET status = $4, started_at = $5, ended_at = $6, version = $7, updated_at = $8, room_opened_at = $9, room_closed_at = $10
          WHERE tenant_id = $1 AND id = $2 AND version = $3",
         after.tenant_id.0,
         after.id.0,
@@ -76,6 +81,8 @@ pub(super) async fn update(tx: &mut TenantTx, after: &Consultation) -> Result<bo
         after.ended_at,
         after.version,
         after.updated_at,
+        after.room_opened_at,
+        after.room_closed_at,
     )
     .execute(tx.connection())
     .await?;
@@ -93,12 +100,12 @@ pub(super) async fn list(
     sqlx::query_as!(
         Consultation,
         r#"SELECT consultation.id AS "id: _", consultation.tenant_id AS "tenant_id: _", title, jitsi_room, status AS "status: ConsultationStatus",
-                  host_id AS "host_id: _", participant_ids AS "participant_ids: _", approval_id AS "approval_id: _", scheduled_at, started_at, ended_at,
-                  version, created_at, updated_at
+                  host_id AS "host_id: _", participant_ids AS "participant_ids: _", approval_id AS "approval_id: _", scheduled_at, duration_minutes,
+                  room_opened_at, room_closed_at, started_at, ended_at, version, created_at, updated_at
            FROM unnest($1::uuid[] || $2::uuid[]) AS tenant (id)
            CROSS JOIN LATERAL (
-               SELECT id, tenant_id, title, jitsi_room, status, host_id, participant_ids, approval_id, scheduled_at, started_at, ended_at,
-                      version, created_at, updated_at
+               SELECT id, tenant_id, title, jitsi_room, status, host_id, participant_ids, approval_id, scheduled_at, duration_minutes,
+                      room_opened_at, room_closed_at, started_at, ended_at, version, created_at, updated_at
                FROM consultations
                WHERE tenant_id = tenant.id AND consultations.id < $3
                  AND (tenant.id = ANY ($1) OR host_id = $4 OR $4 = ANY (participant_ids))
@@ -124,7 +131,8 @@ pub(super) async fn of_approval(
     sqlx::query_as!(
         Consultation,
         r#"SELECT id AS "id: _", tenant_id AS "tenant_id: _", title, jitsi_room, status AS "status: ConsultationStatus", host_id AS "host_id: _",
-                  participant_ids AS "participant_ids: _", approval_id AS "approval_id: _", scheduled_at, started_at, ended_at, version, created_at, updated_at
+                  participant_ids AS "participant_ids: _", approval_id AS "approval_id: _", scheduled_at, duration_minutes, room_opened_at, room_closed_at,
+                  started_at, ended_at, version, created_at, updated_at
            FROM consultations WHERE tenant_id = $1 AND approval_id = $2 ORDER BY id DESC LIMIT 1"#,
         tenant.0,
         approval.0,
@@ -160,7 +168,8 @@ pub(super) async fn upcoming(
     sqlx::query_as!(
         Consultation,
         r#"SELECT id AS "id: _", tenant_id AS "tenant_id: _", title, jitsi_room, status AS "status: ConsultationStatus", host_id AS "host_id: _",
-                  participant_ids AS "participant_ids: _", approval_id AS "approval_id: _", scheduled_at, started_at, ended_at, version, created_at, updated_at
+                  participant_ids AS "participant_ids: _", approval_id AS "approval_id: _", scheduled_at, duration_minutes, room_opened_at, room_closed_at,
+                  started_at, ended_at, version, created_at, updated_at
            FROM consultations
            WHERE tenant_id = $1 AND status IN ('active', 'scheduled') AND ($2::uuid IS NULL OR host_id = $2 OR $2 = ANY (participant_ids))
            ORDER BY status, scheduled_at NULLS LAST, id DESC LIMIT $3"#,
@@ -170,6 +179,21 @@ pub(super) async fn upcoming(
     )
     .fetch_all(tx.connection())
     .await
+}
+
+/// Whose room this is.
+pub(super) async fn of_room(
+    system: &mut SystemConnection,
+    room: &str,
+) -> Result<Option<(TenantId, ConsultationId)>, sqlx::Error> {
+    let found = sqlx::query!(
+        r#"SELECT tenant_id AS "tenant_id: TenantId", consultation_id AS "consultation_id: ConsultationId"
+           FROM consultation_rooms WHERE jitsi_room = $1"#,
+        room
+    )
+    .fetch_optional(system.connection())
+    .await?;
+    Ok(found.map(|found| (found.tenant_id, found.consultation_id)))
 }
 
 /// The titles of these consultations.

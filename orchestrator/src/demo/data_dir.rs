@@ -26,6 +26,7 @@ pub struct Secrets {
     pub(super) worker_password: String,
     pub(super) matrix_as_token: String,
     pub(super) matrix_hs_token: String,
+    pub(super) jitsi_secret: String,
 }
 
 /// What was set up in the doubles and need not be again.
@@ -86,6 +87,7 @@ impl DataDir {
                 worker_password: random(),
                 matrix_as_token: random(),
                 matrix_hs_token: random(),
+                jitsi_secret: random(),
             };
             write_secret(&secrets_file, &serde_json::to_vec_pretty(&secrets)?)?;
             secrets

@@ -222,6 +222,10 @@ impl Doubles {
             verification: jitsi::Verification::KeyServer(url(addresses.chancery)?.join("asap")?),
             audience: "jitsi".to_owned(),
             domain: Some("meet.jitsi".to_owned()),
+            reservations: Some(jitsi::Reservations {
+                url: url(addresses.chancery)?.join("jitsi/reservations")?,
+                authorization: Some(format!("Bearer {}", secrets.jitsi_secret).into()),
+            }),
         })?;
         Ok(Self { keycloak, chatwoot, matrix, jitsi })
     }
@@ -266,6 +270,7 @@ impl Doubles {
         config.matrix.embed = true;
         config.jitsi.url = self.jitsi.public_url().to_string();
         config.jitsi.app_id = JITSI_APP.into();
+        config.jitsi.reservation_secret = secrets.jitsi_secret.clone().into();
         config.jitsi.keys = vec![JitsiKeyConfig { id: "demo".to_owned(), file: data_dir.jitsi_key() }];
         // There is nothing here but this machine.
         config.webhooks.allow_http = true;

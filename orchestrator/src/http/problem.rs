@@ -179,6 +179,11 @@ impl Problem {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// What it is, in a line.
+    pub fn title(&self) -> &'static str {
+        self.title
+    }
+
     /// The stable code.
     pub fn code(&self) -> &'static str {
         self.code

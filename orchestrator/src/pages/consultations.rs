@@ -111,6 +111,9 @@ async fn render(
     let (may_join, join_blocked) = match can(&place.visitor, Permission::ConsultationJoin, &resource) {
         _ if is_over(consultation.status) => (false, None),
         Decision::Allowed if state.tools.jitsi.is_none() => (false, Some(ui.t("blocked-no-video"))),
+        Decision::Allowed if consultation.room_closes_at(tx.now()).is_err() => {
+            (false, Some(ui.t("blocked-not-its-time")))
+        }
         Decision::Allowed => (true, None),
         _ => (false, Some(ui.t("blocked-not-invited"))),
     };
@@ -224,7 +227,7 @@ async fn refused(
         ConsultationError::Over => "already-ended",
         ConsultationError::Cancelled => "already-cancelled",
         ConsultationError::Started => "already-started",
-        ConsultationError::Stale | ConsultationError::NotStarted => "stale",
+        ConsultationError::Stale | ConsultationError::TooEarly | ConsultationError::NotStarted => "stale",
         ConsultationError::NotHost | ConsultationError::MayNotCancel | ConsultationError::Forbidden => {
             "not-allowed"
         }

@@ -24,6 +24,8 @@ pub enum EventType {
     ConsultationEnded,
     /// A consultation will not take place.
     ConsultationCancelled,
+    /// Who is in its room changed.
+    ConsultationUpdated,
     /// The tenant's settings were changed.
     SettingsUpdated,
     /// A webhook has taken effect; told with the attributes of its event.
@@ -48,7 +50,7 @@ pub enum EventType {
 
 impl EventType {
     /// All types, those of a kind together.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::ApprovalCreated,
         Self::ApprovalDecided,
         Self::ApprovalCancelled,
@@ -58,6 +60,7 @@ impl EventType {
         Self::ConsultationStarted,
         Self::ConsultationEnded,
         Self::ConsultationCancelled,
+        Self::ConsultationUpdated,
         Self::SettingsUpdated,
         Self::WebhookReceived,
         Self::WebhookDead,
@@ -82,6 +85,7 @@ impl EventType {
             Self::ConsultationStarted => "consultation.started",
             Self::ConsultationEnded => "consultation.ended",
             Self::ConsultationCancelled => "consultation.cancelled",
+            Self::ConsultationUpdated => "consultation.updated",
             Self::SettingsUpdated => "settings.updated",
             Self::WebhookReceived => "webhook.received",
             Self::WebhookDead => "webhook.dead",

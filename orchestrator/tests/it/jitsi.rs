@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use chancery::{
     config::{JitsiDialect, JitsiKeyConfig},
-    testing::{ACME, TestApp},
+    testing::{ACME, Client, TestApp},
 };
+use chrono::TimeDelta;
 use connector_jitsi::{PublishedKeys, key_file_name, new_private_key};
+use reqwest::Method;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use crate::harness::path;
+use crate::harness::{items, pass, path, trail};
 
 const ROTATED: [&str; 2] = ["2026-11", "2026-10"];
 
@@ -82,4 +84,187 @@ async fn with_jitsi_as_a_service_links_lead_there_and_no_key_is_published() {
     assert_eq!(part(token, 1)["context"]["user"]["moderator"], "true");
     let keys = app.state().config.http.public_url.join(&format!("/asap/{}", key_file_name("2026-11")));
     assert_eq!(reqwest::get(keys.unwrap()).await.unwrap().status(), 404);
+}
+
+/// Asks for a room as Prosody does; the status and the JSON.
+async fn ask(app: &TestApp, method: Method, path: &str, form: &[(&str, &str)]) -> (u16, Value) {
+    let url = app.state().config.http.public_url.join(&format!("/jitsi/reservations{path}")).unwrap();
+    let secret = app.state().config.jitsi.reservation_secret.expose_secret();
+    let request = reqwest::Client::new().request(method, url).bearer_auth(secret).form(form);
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+}
+
+async fn enter(who: &Client, consultation: &Value) -> String {
+    let link =
+        who.post(&format!("{}/join", path("/consultations", consultation)), &json!({})).await.expect(200);
+    knock(link["url"].as_str().unwrap()).await
+}
+
+/// What Jitsi's double says to whoever opens a link.
+async fn knock(link: &str) -> String {
+    let request = reqwest::Client::new().get(link).header("accept", "application/json");
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    answer["error"].as_str().unwrap_or("joined").to_owned()
+}
+
+#[tokio::test]
+async fn a_room_is_reserved_once_within_its_consultation_and_released() {
+    let app = TestApp::start().await;
+    let ceo = app.ceo();
+    let made = ceo
+        .post("/consultations", &json!({ "tenantId": ACME, "title": "C", "durationMinutes": 30 }))
+        .await
+        .expect(201);
+    let room = made["jitsiRoom"].as_str().unwrap();
+    let wanted =
+        [("name", room), ("start_time", "2026-03-02T09:00:00.000Z"), ("mail_owner", "cara@meet.jitsi")];
+    let one = format!("/conference/{room}");
+    assert_eq!(ask(&app, Method::GET, &one, &[]).await.0, 404, "nothing is reserved yet");
+    let expected = |owner: &str| {
+        json!({
+            "id": room, "name": room, "mail_owner": owner, "start_time": "2026-03-02T09:00:00.000Z", "duration": 9_000,
+        })
+    };
+    assert_eq!(ask(&app, Method::POST, "/conference", &wanted).await, (200, expected("cara@meet.jitsi")));
+    // Asked again (its answer was lost, or another server of Jitsi's asks): it is the same reservation.
+    assert_eq!(ask(&app, Method::POST, "/conference", &wanted).await, (409, json!({ "conflict_id": room })));
+    assert_eq!(ask(&app, Method::GET, &one, &[]).await, (200, expected(&app.user("acme-ceo").to_string())));
+    for _ in 0..2 {
+        assert_eq!(ask(&app, Method::DELETE, &one, &[]).await.0, 204);
+    }
+    assert_eq!(ask(&app, Method::GET, &one, &[]).await.0, 404);
+    // With a tenant of Jitsi's before it, it is the same room; the name is given back as it came.
+    let tenant = format!("[acme]{}", room.to_uppercase());
+    let (status, again) = ask(&app, Method::POST, "/conference", &[("name", &tenant)]).await;
+    assert_eq!((status, &again["name"], &again["id"]), (200, &json!(tenant), &json!(room)));
+    assert_eq!(
+        trail(&app, "consultation", &made).await,
+        [
+            "consultation.created",
+            "consultation.room_opened",
+            "consultation.room_closed",
+            "consultation.room_opened"
+        ]
+    );
+    let shown = ceo.get(&path("/consultations", &made)).await.expect(200);
+    assert_eq!((&shown["roomOpenedAt"], &shown["version"]), (&json!(app.now()), &json!(4)));
+}
+
+#[tokio::test]
+async fn no_room_is_reserved_outside_a_consultation_and_its_time() {
+    let app = TestApp::start().await;
+    let ceo = app.ceo();
+    let make = async |more: Value| {
+        let mut body = json!({ "tenantId": ACME, "title": "C" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        app.ceo().post("/consultations", &body).await.expect(201)
+    };
+    let reserve = async |made: &Value| {
+        let room = made["jitsiRoom"].as_str().unwrap().to_owned();
+        ask(&app, Method::POST, "/conference", &[("name", &room)]).await
+    };
+    let refused = |status: u16, message: &str| (status, json!({ "message": message }));
+    let over = refused(403, "This consultation is over");
+    assert_eq!(reserve(&json!({ "jitsiRoom": "c-nobodyknowsthis" })).await.0, 404);
+    assert_eq!(ask(&app, Method::POST, "/conference", &[("room", "c")]).await.0, 400);
+
+    let tomorrow = make(json!({ "scheduledAt": app.now() + TimeDelta::hours(24) })).await;
+    let early = refused(403, "The room opens half an hour before the time that is set");
+    assert_eq!(reserve(&tomorrow).await, early);
+    let join = format!("{}/join", path("/consultations", &tomorrow));
+    assert_eq!(ceo.post(&join, &json!({})).await.problem(409), "consultations.too_early");
+    let cancelled = make(json!({})).await;
+    ceo.post(&format!("{}/cancel", path("/consultations", &cancelled)), &json!({})).await.expect(200);
+    assert_eq!(reserve(&cancelled).await, refused(403, "This consultation was cancelled"));
+    let ended = make(json!({})).await;
+    for change in ["start", "end"] {
+        ceo.post(&format!("{}/{change}", path("/consultations", &ended)), &json!({})).await.expect(200);
+    }
+    assert_eq!(reserve(&ended).await, over);
+    let active = make(json!({})).await;
+    ceo.post(&format!("{}/start", path("/consultations", &active)), &json!({})).await.expect(200);
+    // An hour, and two more: then it is over, whatever its state says.
+    pass(&app, 3 * 3_600 - 1);
+    assert_eq!(reserve(&active).await.1["duration"], 1);
+    assert_eq!(
+        ask(&app, Method::DELETE, &format!("/conference/{}", active["jitsiRoom"].as_str().unwrap()), &[])
+            .await
+            .0,
+        204
+    );
+    pass(&app, 1);
+    assert_eq!(reserve(&active).await, over);
+    assert_eq!(
+        app.ceo().post(&format!("{}/join", path("/consultations", &active)), &json!({})).await.problem(409),
+        "consultations.over"
+    );
+    pass(&app, 21 * 3_600 - 31 * 60);
+    assert_eq!(reserve(&tomorrow).await, early);
+    pass(&app, 60);
+    assert_eq!(reserve(&tomorrow).await.0, 200);
+    for minutes in [4, 1_441] {
+        let body = json!({ "tenantId": ACME, "title": "C", "durationMinutes": minutes });
+        assert_eq!(app.ceo().post("/consultations", &body).await.problem(422), "invalid", "{minutes}");
+    }
+}
+
+#[tokio::test]
+async fn only_who_shows_the_secret_asks_for_rooms_by_header_or_by_address() {
+    let app = TestApp::start().await;
+    let made = app.ceo().post("/consultations", &json!({ "tenantId": ACME, "title": "C" })).await.expect(201);
+    let room = made["jitsiRoom"].as_str().unwrap();
+    let config = &app.state().config;
+    let secret = config.jitsi.reservation_secret.expose_secret();
+    let post = async |path: &str, header: Option<&str>| {
+        let url = config.http.public_url.join(&format!("/jitsi/reservations{path}/conference")).unwrap();
+        let mut request = reqwest::Client::new().post(url).form(&[("name", room)]);
+        if let Some(header) = header {
+            request = request.header("authorization", header);
+        }
+        request.send().await.unwrap().status().as_u16()
+    };
+    let before = app.row_counts().await;
+    for (path, header) in [("", None), ("", Some("Bearer wrong")), ("", Some(secret)), ("/wrong", None)] {
+        assert_eq!(post(path, header).await, 401, "{path} {header:?}");
+    }
+    // The one in the address counts, where there is one.
+    assert_eq!(post("/wrong", Some(&format!("Bearer {secret}"))).await, 401);
+    assert_eq!(app.row_counts().await, before);
+    assert_eq!(post(&format!("/{secret}"), None).await, 200);
+
+    let silent = TestApp::start_with(|config| config.jitsi.reservation_secret = String::new().into()).await;
+    let url = silent.state().config.http.public_url.join("/jitsi/reservations/conference").unwrap();
+    let answer =
+        reqwest::Client::new().post(url).bearer_auth("").form(&[("name", room)]).send().await.unwrap();
+    assert_eq!(answer.status(), 404, "without a secret, nobody asks");
+}
+
+#[tokio::test]
+async fn jitsi_makes_no_room_that_is_not_its_time_and_destroys_it_when_it_is_over() {
+    let app = TestApp::start().await;
+    let ceo = app.ceo();
+    let made = ceo.post("/consultations", &json!({ "tenantId": ACME, "title": "C" })).await.expect(201);
+    let one = path("/consultations", &made);
+    let link = ceo.post(&format!("{one}/join"), &json!({})).await.expect(200);
+    let link = link["url"].as_str().unwrap();
+    assert_eq!(knock(link).await, "joined");
+    assert_eq!(items(&ceo, "/audit?action=consultation.room_opened").await.len(), 1);
+    ceo.post(&format!("{one}/start"), &json!({})).await.expect(200);
+    ceo.post(&format!("{one}/end"), &json!({})).await.expect(200);
+    // Whoever is in it stays; once they have left, the token opens nothing.
+    let jitsi = app.doubles().jitsi.public_url().clone();
+    let people = async || {
+        let url = jitsi.join(&format!("/_double/people/{}", made["jitsiRoom"].as_str().unwrap())).unwrap();
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    };
+    assert!(people().await.contains("Carla"));
+    pass(&app, 3 * 3_600);
+    assert!(!people().await.contains("Carla"), "the time is over");
+    assert_eq!(items(&app.ceo(), "/audit?action=consultation.room_closed").await.len(), 1);
+    app.clock().advance(TimeDelta::hours(-2));
+    assert_eq!(knock(link).await, "This consultation is over");
+    let other =
+        app.ceo().post("/consultations", &json!({ "tenantId": ACME, "title": "D" })).await.expect(201);
+    assert_eq!(enter(&app.ceo(), &other).await, "joined");
 }

@@ -8,9 +8,10 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _
 use uuid::Uuid;
 
 /// Tables that one login reaches without a tenant: what comes in before its tenant is known, the queue, whose turn it is to
-/// be delivered to, the mirror of Keycloak, and the answers that belong to who asked. One more widens what the worker's login reads
+/// be delivered to, whose a room of Jitsi's is, the mirror of Keycloak, and the answers that belong to who asked. One more widens what the worker's login reads
 /// and writes: it needs a reason, and this list to say so.
 const SYSTEM_TABLES: [&str; 16] = [
+    "consultation_rooms",
     "idempotency_keys",
     "inbox_attempts",
     "inbox_events",
@@ -253,9 +254,13 @@ fn samples() -> BTreeMap<&'static str, &'static str> {
             "INSERT INTO audit_logs (tenant_id, id, action, resource, resource_id, created_at) VALUES ($1, gen_random_uuid(), 'a', 'r', '1', now())",
         ),
         (
+            "consultation_rooms",
+            "INSERT INTO consultation_rooms (tenant_id, jitsi_room, consultation_id) VALUES ($1, 'c-' || replace(gen_random_uuid()::text, '-', ''), $1)",
+        ),
+        (
             "consultations",
             "INSERT INTO consultations (tenant_id, id, title, jitsi_room, host_id, created_at, updated_at)
-             VALUES ($1, gen_random_uuid(), 'C', gen_random_uuid()::text, gen_random_uuid(), now(), now())",
+             SELECT $1, CASE WHEN EXISTS (SELECT 1 FROM consultations WHERE id = $1) THEN gen_random_uuid() ELSE $1 END, 'C', gen_random_uuid()::text, gen_random_uuid(), now(), now()",
         ),
         (
             "conversations",
@@ -380,7 +385,8 @@ async fn fill(superuser: &mut PgConnection) {
     let samples = samples();
     for tenant in TENANTS {
         // First what the others refer to.
-        let referred = ["tenants", "webhook_sources", "webhook_endpoints", "webhook_deliveries"];
+        let referred =
+            ["tenants", "consultations", "webhook_sources", "webhook_endpoints", "webhook_deliveries"];
         let others =
             samples.keys().copied().filter(|table| !referred.contains(table) && tenant != TENANTS[2]);
         for table in referred.into_iter().chain(others) {

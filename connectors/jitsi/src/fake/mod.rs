@@ -1,10 +1,16 @@
 //! A double of a Jitsi server: a page for each room that lets in whoever has a token that Prosody would accept, and
 //! shows who is there. No sound, no picture.
 
+mod events;
 mod key_server;
 mod prosody;
+mod reservations;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use askama::Template;
 use axum::{
@@ -25,9 +31,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::Url;
 
+pub use self::{events::Events, reservations::Reservations};
 use self::{
     key_server::KeyServer,
     prosody::{Key, Rules},
+    reservations::Reserved,
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -52,6 +60,8 @@ pub struct Options {
     pub audience: String,
     /// The XMPP domain that `sub` has to name, where `enable_domain_verification` is on (docker images: off).
     pub domain: Option<String>,
+    /// Where it asks whether a room may be (`mod_reservations`).
+    pub reservations: Option<Reservations>,
 }
 
 /// How a server verifies tokens.
@@ -67,7 +77,9 @@ pub enum Verification {
 #[derive(Debug)]
 pub struct FakeJitsi {
     options: Options,
+    http: reqwest::Client,
     verifier: Verifier,
+    events: Mutex<Option<Events>>,
     state: StateFile<Rooms>,
 }
 
@@ -82,6 +94,12 @@ struct Rooms {
     /// Counts people who joined; makes the address of each in its room.
     joined: u64,
     rooms: BTreeMap<String, Vec<Occupant>>,
+    /// Until when rooms may be, where they had to be asked for.
+    #[serde(default)]
+    reservations: BTreeMap<String, Reserved>,
+    /// Who was in a room that still is, and left then.
+    #[serde(default)]
+    past: BTreeMap<String, Vec<(Occupant, DateTime<Utc>)>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -107,7 +125,13 @@ impl FakeJitsi {
             Verification::Secret(secret) => Verifier::Secret(secret.clone()),
             Verification::KeyServer(url) => Verifier::KeyServer(KeyServer::new(url)),
         };
-        Ok(Arc::new(Self { options, verifier, state }))
+        let http = reqwest::Client::builder().no_proxy().build().unwrap_or_default();
+        Ok(Arc::new(Self { options, http, verifier, events: Mutex::default(), state }))
+    }
+
+    /// Tells `events` from now on who comes and goes (`event_sync_component`); nobody where it is none.
+    pub fn set_events(&self, events: Option<Events>) {
+        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = events;
     }
 
     /// Where people reach it.
@@ -177,21 +201,99 @@ impl FakeJitsi {
         if !enter {
             return Ok(Ok(occupant));
         }
-        self.state.update(|rooms| {
-            rooms.joined += 1;
-            let number = rooms.joined;
+        let is_new = self.occupants(room).is_none();
+        if is_new && let Some(reservations) = &self.options.reservations {
+            let owner = format!("{}@{}", occupant.id.as_deref().unwrap_or_default(), self.domain());
+            match reservations.reserve(&self.http, room, &owner, now).await {
+                Ok(reserved) => self.state.update(|rooms| {
+                    rooms.reservations.insert(room.to_owned(), reserved);
+                })?,
+                Err(message) => return Ok(Err(message)),
+            }
+        }
+        let (occupant, number) = self.state.update(|rooms| {
+            let nick = format!("{:08x}", rooms.joined + 1);
             let occupants = rooms.rooms.entry(room.to_owned()).or_default();
             let known = occupants.iter_mut().find(|known| known.id.is_some() && known.id == occupant.id);
             if let Some(known) = known {
                 known.name = occupant.name;
                 known.email = occupant.email;
                 known.moderator = occupant.moderator;
-                return Ok(known.clone());
+                return (known.clone(), None);
             }
-            let occupant = Occupant { nick: format!("{number:08x}"), ..occupant };
+            let occupant = Occupant { nick, ..occupant };
             occupants.push(occupant.clone());
-            Ok(occupant)
-        })
+            rooms.joined += 1;
+            (occupant, Some(occupants.len()))
+        })?;
+        if is_new {
+            self.tell("room/created", "muc-room-created", room, json!({ "created_at": now.timestamp() }))
+                .await;
+        }
+        if let Some(number) = number {
+            let joined = events::occupant(&self.room_jid(room), &occupant, None);
+            let told = json!({ "active_occupants_count": number, "occupant": joined });
+            self.tell("occupant/joined", "muc-occupant-joined", room, told).await;
+        }
+        Ok(Ok(occupant))
+    }
+
+    /// Takes out of `room` whom `leaves` names. A room is gone when the last one leaves.
+    async fn remove(&self, room: &str, leaves: impl Fn(&Occupant) -> bool) -> Result<(), FakeStateError> {
+        let now = self.options.clock.now();
+        let (left, number, gone) = self.state.update(|rooms| {
+            let Some(occupants) = rooms.rooms.get_mut(room) else { return (Vec::new(), 0, None) };
+            let left: Vec<Occupant> = occupants.extract_if(.., |occupant| leaves(occupant)).collect();
+            let number = occupants.len();
+            let past = rooms.past.entry(room.to_owned()).or_default();
+            past.extend(left.iter().cloned().map(|occupant| (occupant, now)));
+            let gone = (number == 0).then(|| {
+                rooms.rooms.remove(room);
+                (rooms.past.remove(room).unwrap_or_default(), rooms.reservations.remove(room))
+            });
+            (left, number, gone)
+        })?;
+        let room_jid = self.room_jid(room);
+        for occupant in &left {
+            let left = events::occupant(&room_jid, occupant, Some(now));
+            let told = json!({ "active_occupants_count": number, "occupant": left });
+            self.tell("occupant/left", "muc-occupant-left", room, told).await;
+        }
+        let Some((past, reserved)) = gone else { return Ok(()) };
+        let all: Vec<_> = past
+            .iter()
+            .map(|(occupant, left_at)| events::occupant(&room_jid, occupant, Some(*left_at)))
+            .collect();
+        let told = json!({ "destroyed_at": now.timestamp(), "all_occupants": all });
+        self.tell("room/destroyed", "muc-room-destroyed", room, told).await;
+        if let (Some(reservations), Some(reserved)) = (&self.options.reservations, reserved) {
+            reservations.release(&self.http, &reserved).await;
+        }
+        Ok(())
+    }
+
+    /// Destroys the room where the time that it was reserved for is over ("Scheduled conference duration exceeded.").
+    async fn close_overdue(&self, room: &str) -> Result<(), FakeStateError> {
+        let now = self.options.clock.now();
+        let is_overdue = self
+            .state
+            .read(|rooms| rooms.reservations.get(room).is_some_and(|reserved| reserved.ends_at <= now));
+        if is_overdue { self.remove(room, |_| true).await } else { Ok(()) }
+    }
+
+    async fn tell(&self, path: &str, name: &str, room: &str, told: serde_json::Value) {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(events) = events {
+            events.tell(&self.http, path, name, room, self.domain(), told).await;
+        }
+    }
+
+    fn domain(&self) -> &str {
+        self.options.domain.as_deref().unwrap_or("meet.jitsi")
+    }
+
+    fn room_jid(&self, room: &str) -> String {
+        format!("{room}@muc.{}", self.domain())
     }
 
     fn occupants(&self, room: &str) -> Option<Vec<Occupant>> {
@@ -327,6 +429,9 @@ async fn room(
 ) -> Response {
     // The client folds the name before it asks for the room.
     let name = name.to_lowercase();
+    if let Err(error) = jitsi.close_overdue(&name).await {
+        return broken(&error);
+    }
     // A HEAD only asks whether the token would do.
     let joined = match jitsi.join(&name, query.jwt.as_deref(), method == Method::GET).await {
         Ok(joined) => joined,
@@ -365,15 +470,7 @@ async fn leave(
     Form(form): Form<LeaveForm>,
 ) -> Response {
     let name = name.to_lowercase();
-    let left = jitsi.state.update(|rooms| {
-        if let Some(occupants) = rooms.rooms.get_mut(&name) {
-            occupants.retain(|occupant| occupant.nick != form.nick);
-            if occupants.is_empty() {
-                // A room is gone when the last one leaves.
-                rooms.rooms.remove(&name);
-            }
-        }
-    });
+    let left = jitsi.remove(&name, |occupant| occupant.nick == form.nick).await;
     match left {
         Ok(()) => Redirect::to("/_double/left").into_response(),
         Err(error) => broken(&error),
@@ -386,6 +483,9 @@ async fn left() -> Response {
 
 /// The list of people alone, for the page to look again: asking for the whole page would be joining again.
 async fn people(State(jitsi): State<Arc<FakeJitsi>>, Path(name): Path<String>) -> Response {
+    if let Err(error) = jitsi.close_overdue(&name).await {
+        return broken(&error);
+    }
     let people = jitsi.occupants(&name).unwrap_or_default();
     page(StatusCode::OK, &PeoplePart { people: people.into_iter().map(PersonLine::from).collect() })
 }
@@ -409,12 +509,12 @@ async fn room_occupants(State(jitsi): State<Arc<FakeJitsi>>, Query(query): Query
         return StatusCode::BAD_REQUEST.into_response();
     };
     let Some(people) = jitsi.occupants(&room) else { return StatusCode::NOT_FOUND.into_response() };
-    let domain = jitsi.options.domain.as_deref().unwrap_or("meet.jitsi");
+    let room_jid = jitsi.room_jid(&room);
     let people: Vec<_> = people
         .iter()
         .map(|person| {
             json!({
-                "jid": format!("{room}@muc.{domain}/{}", person.nick),
+                "jid": format!("{room_jid}/{}", person.nick),
                 "email": person.email.as_deref().unwrap_or_default(),
                 "display_name": person.name,
             })
