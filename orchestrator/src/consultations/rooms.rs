@@ -5,11 +5,12 @@ use serde_json::json;
 
 use super::{
     model::Consultation,
-    service::{ConsultationError, record},
+    service::ConsultationError,
     store,
 };
 use crate::{
     app::AppState,
+    audit::{self, Change},
     auth::Permission,
     db::TenantTx,
     realtime::{self, EventType},
@@ -47,7 +48,15 @@ async fn apply(tx: &mut TenantTx, after: &Consultation, action: &'static str) ->
     // The row is locked: nobody else has written it since.
     store::update(tx, after).await?;
     let new = json!({ "roomOpenedAt": after.room_opened_at, "roomClosedAt": after.room_closed_at, "version": after.version });
-    record(tx, action, after, None, Some(new)).await?;
+    let change = Change {
+        action,
+        resource: "consultation",
+        resource_id: after.id.to_string(),
+        old_values: None,
+        new_values: Some(new),
+        metadata: None,
+    };
+    audit::record(tx, change).await?;
     realtime::append(tx, EventType::ConsultationUpdated, Permission::ConsultationRead, after.id.0).await
 }
 

@@ -191,7 +191,7 @@ async fn insert(
     Ok(consultation)
 }
 
-pub(super) async fn record(
+async fn record(
     tx: &mut TenantTx,
     action: &'static str,
     consultation: &Consultation,
