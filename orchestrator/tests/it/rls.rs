@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// Tables that one login reaches without a tenant: what comes in before its tenant is known, the queue, whose turn it is to
 /// be delivered to, whose a room of Jitsi's is, the mirror of Keycloak, and the answers that belong to who asked. One more widens what the worker's login reads
 /// and writes: it needs a reason, and this list to say so.
-const SYSTEM_TABLES: [&str; 16] = [
+const SYSTEM_TABLES: [&str; 17] = [
     "consultation_rooms",
     "idempotency_keys",
     "inbox_attempts",
