@@ -31,6 +31,7 @@ pub mod sign_ins;
 pub mod sources;
 pub mod tenants;
 
+pub mod doctor;
 pub mod pages;
 
 pub mod cli;

@@ -61,7 +61,7 @@ impl Chrome {
     /// Whether a module is at the thumb on a phone; the others are in the account's menu there, since five fit.
     #[expect(clippy::unused_self, reason = "templates call methods of what they have")]
     pub(crate) fn is_at_thumb(&self, module: &str) -> bool {
-        !matches!(module, "endpoints" | "inbox" | "settings")
+        !matches!(module, "endpoints" | "health" | "inbox" | "settings")
     }
 
     /// The events that have a text of their own, as in `live-approval-created`.
@@ -172,7 +172,8 @@ pub struct ModuleLink {
     /// The module's id in the registry, such as `approvals`.
     pub id: String,
     /// What it is called; for our own modules the texts `module-overview`, `module-conversations`,
-    /// `module-approvals`, `module-consultations`, `module-audit`, `module-endpoints`, `module-inbox`, `module-settings`.
+    /// `module-approvals`, `module-consultations`, `module-audit`, `module-endpoints`, `module-inbox`, `module-settings`,
+    /// `module-health`.
     pub name: String,
     /// An icon's name (see [`crate::ICON_NAMES`]); an unknown one shows a plain square.
     pub icon: String,

@@ -98,8 +98,10 @@ macro_rules! plain_enum {
     };
 }
 
+mod health;
 mod inbox;
 
+pub use health::{HealthFinding, HealthPart, HealthVerdict};
 pub use inbox::{
     InboxAttempt, InboxEffect, InboxFilter, InboxOutcome, InboxRow, InboxState, MappingRow, OnceShown,
     SecretRow, SecretState, SourceRow,

@@ -41,8 +41,8 @@ use crate::chrome::initials;
 use crate::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AttemptRow, AuditEntry, AuditFilter, Choice, Chrome,
     ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus,
-    DeliveryRow, DeliveryState, EndpointRow, EndpointState, EventGroup, Fact, FieldErrors, HistoryEntry,
-    LinkTo, MemberSignIn, Priority, SessionRow, TenantKind, Time, Ui,
+    DeliveryRow, DeliveryState, EndpointRow, EndpointState, EventGroup, Fact, FieldErrors, HealthPart,
+    HistoryEntry, LinkTo, MemberSignIn, Priority, SessionRow, TenantKind, Time, Ui,
 };
 
 /// The tenant's home: what waits, what happened, what comes.
@@ -430,6 +430,16 @@ impl SessionsPage {
     fn has_others(&self) -> bool {
         self.sessions.iter().any(|session| !session.is_this)
     }
+}
+
+/// How the installation is, and what mends it.
+#[derive(Debug, Clone, Template)]
+#[template(path = "health.html")]
+pub struct HealthPage {
+    /// The frame.
+    pub chrome: Chrome,
+    /// Its parts, in the order in which one would mend them.
+    pub parts: Vec<HealthPart>,
 }
 
 /// Which of a tenant's members are signed in.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Datelike as _, Utc};
 
 use crate::model::{
-    ApprovalStatus, ConsultationStatus, ConversationStatus, DeliveryState, EndpointState, HistoryEntry,
-    HistoryKind, InboxOutcome, InboxState, Priority, SecretState, Time,
+    ApprovalStatus, ConsultationStatus, ConversationStatus, DeliveryState, EndpointState, HealthVerdict,
+    HistoryEntry, HistoryKind, InboxOutcome, InboxState, Priority, SecretState, Time,
 };
 use crate::{Assets, TenantKind, Texts};
 
@@ -184,6 +184,16 @@ impl Ui {
     /// The name of a conversation's status.
     pub fn conversation_status(&self, status: impl Borrow<ConversationStatus>) -> String {
         self.t(format!("conversation-status-{}", status.borrow().as_str()))
+    }
+
+    /// The name of a part of the installation.
+    pub(crate) fn health_part(&self, name: &str) -> String {
+        self.t(format!("health-part-{name}"))
+    }
+
+    /// How a part of the installation is, in a word.
+    pub(crate) fn health_verdict(&self, verdict: impl Borrow<HealthVerdict>) -> String {
+        self.t(format!("health-verdict-{}", verdict.borrow().as_str()))
     }
 
     /// The name of a received webhook's state.

@@ -8,7 +8,7 @@ const SLICES: [&str; 8] =
 /// Where kernel and slices are put together; everything else of the kernel imports no slice.
 const COMPOSITION: [&str; 4] = ["app.rs", "http/router.rs", "http/openapi.rs", "auth/routes.rs"];
 /// What stands above the slices and may use them.
-const ABOVE: [&str; 4] = ["pages/", "demo/", "cli/", "testing/"];
+const ABOVE: [&str; 5] = ["pages/", "demo/", "doctor/", "cli/", "testing/"];
 /// Who may name the door without a tenant.
 const SYSTEM_TX: [&str; 7] =
     ["consultations/", "db/", "directory/", "endpoints/", "inbox/", "jobs/", "sources/"];

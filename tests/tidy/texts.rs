@@ -34,7 +34,7 @@ const BY_STATUS: [&str; 11] = [
 ];
 
 /// Texts that are asked for by a name made from a value: how the names begin, and where the values are.
-const BY_VALUE: [(&str, &str); 32] = [
+const BY_VALUE: [(&str, &str); 34] = [
     ("approval-outcome-", "ApprovalStatus"),
     ("approval-status-", "ApprovalStatus"),
     ("audit-", "the trail's actions, below"),
@@ -54,6 +54,8 @@ const BY_VALUE: [(&str, &str); 32] = [
     ("flash-", "Flash::from_code, whose test goes through them"),
     ("form-", "the names of forms' fields"),
     ("grace-", "the choices of how long an old secret is valid"),
+    ("health-part-", "the names of the doctor's checks, which its test goes through"),
+    ("health-verdict-", "HealthVerdict"),
     ("inbox-cause-", "what kind of cause a failure has"),
     ("inbox-outcome-", "InboxOutcome"),
     ("inbox-state-", "InboxState"),

@@ -610,7 +610,8 @@ impl Connector for ChatwootClient {
         if !self.has_bot {
             warnings.push("without a bot's token, notes carry the administrator's name".to_owned());
         }
-        Ok(ServerInfo { version: Some(version.to_owned()), identity: None, warnings })
+        let clock_ahead = self.administrator.clock_ahead();
+        Ok(ServerInfo { version: Some(version.to_owned()), clock_ahead, warnings, ..ServerInfo::default() })
     }
 }
 

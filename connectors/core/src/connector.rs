@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use chrono::TimeDelta;
 
 use crate::{ConnectorError, Health};
 
@@ -18,6 +19,8 @@ pub struct ServerInfo {
     pub version: Option<String>,
     /// Who we are to the server.
     pub identity: Option<String>,
+    /// By how much its clock is ahead of ours, where it tells.
+    pub clock_ahead: Option<TimeDelta>,
     /// What an administrator should know though it hinders nothing now.
     pub warnings: Vec<String>,
 }

@@ -294,7 +294,21 @@ impl Connector for KeycloakAdmin {
 
     async fn check(&self) -> Result<ServerInfo, ConnectorError> {
         let _: Vec<User> = self.get(&["users"], &[("max", "1")]).await?;
-        Ok(ServerInfo { identity: Some(self.settings.client_id.clone()), ..ServerInfo::default() })
+        let _: Vec<Group> = self.get(&["groups"], &[("max", "1")]).await?;
+        let mut warnings = Vec::new();
+        let newest = self.get::<Vec<AdminEvent>>(&["admin-events"], &[("max", "1")]).await;
+        if newest.is_err_and(|error| error.kind == ErrorKind::Unauthorised) {
+            warnings.push(
+                "its admin events may not be read, so that a change counts only at the next comparison: give the service account the role view-events of realm-management"
+                    .to_owned(),
+            );
+        }
+        Ok(ServerInfo {
+            identity: Some(self.settings.client_id.clone()),
+            clock_ahead: self.http.clock_ahead(),
+            warnings,
+            ..ServerInfo::default()
+        })
     }
 }
 

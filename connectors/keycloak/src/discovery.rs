@@ -1,4 +1,5 @@
 use connector_core::{ConnectorError, ErrorKind, HttpClient};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use url::Url;
 
@@ -46,4 +47,31 @@ pub async fn discover(issuer: &Url) -> Result<ProviderMetadata, ConnectorError> 
 /// See [`ErrorKind`].
 pub async fn jwks(jwks_uri: &Url) -> Result<serde_json::Value, ConnectorError> {
     HttpClient::builder(SERVICE, jwks_uri.clone()).build()?.get(&[], &[], None).await
+}
+
+/// Whether the realm takes the client's secret. Asks for new tokens by a refresh token that is none: a client that is known is told
+/// so (`invalid_grant`), and another is refused before (RFC 6749, section 5.2).
+///
+/// # Errors
+/// See [`ErrorKind`]; where the server says neither.
+pub async fn accepts_client(
+    token_endpoint: &Url,
+    client_id: &str,
+    client_secret: &SecretString,
+) -> Result<bool, ConnectorError> {
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", "none"),
+        ("client_id", client_id),
+        ("client_secret", client_secret.expose_secret()),
+    ];
+    let client = HttpClient::builder(SERVICE, token_endpoint.clone()).build()?;
+    match client.post_form::<serde_json::Value>(&[], &form).await {
+        Err(error) if error.code.as_deref() == Some("invalid_grant") => Ok(true),
+        Err(error) if error.kind == ErrorKind::Unauthorised => Ok(false),
+        Err(error) => Err(error),
+        Ok(_) => {
+            Err(ConnectorError::new(ErrorKind::Misconfigured, SERVICE, "the server gave tokens for nothing"))
+        }
+    }
 }

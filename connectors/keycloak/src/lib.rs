@@ -8,7 +8,7 @@ mod model;
 pub mod fake;
 
 pub use admin::{KeycloakAdmin, KeycloakSettings};
-pub use discovery::{ProviderMetadata, discover, jwks};
+pub use discovery::{ProviderMetadata, accepts_client, discover, jwks};
 pub use model::{AdminEvent, Attributes, Group, User};
 
 /// The tool's name in errors and logs.

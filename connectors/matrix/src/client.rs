@@ -511,7 +511,8 @@ impl Connector for MatrixClient {
             let message = format!("the token is {user_id}'s, and the bot is {}", self.sender);
             return Err(ConnectorError::new(ErrorKind::Misconfigured, SERVICE, message));
         }
-        Ok(ServerInfo { version, identity: Some(user_id.to_string()), warnings: Vec::new() })
+        let (identity, clock_ahead) = (Some(user_id.to_string()), self.http.clock_ahead());
+        Ok(ServerInfo { version, identity, clock_ahead, ..ServerInfo::default() })
     }
 }
 

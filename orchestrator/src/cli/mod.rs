@@ -1,6 +1,7 @@
 //! The command line.
 
 mod chatwoot;
+mod doctor;
 mod inbox;
 mod migrate;
 mod openapi;
@@ -37,6 +38,8 @@ enum Command {
     /// Set Chatwoot up for Chancery
     #[command(subcommand)]
     Chatwoot(chatwoot::ChatwootCommand),
+    /// Look at the database and every configured server, and say what to mend; exits with 1 where something doesn't work
+    Doctor(doctor::DoctorArguments),
     /// Print the API's description (OpenAPI 3.1)
     Openapi,
     /// Print the settings with their defaults, as a file to start from
@@ -57,6 +60,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Migrate => runtime.block_on(migrate::run(config)),
         Command::Inbox(command) => runtime.block_on(inbox::run(config, command)),
         Command::Chatwoot(command) => runtime.block_on(chatwoot::run(config, command)),
+        Command::Doctor(arguments) => runtime.block_on(doctor::run(config, arguments)),
         Command::Openapi => openapi::run(),
         Command::Config => openapi::print(crate::config::DEFAULTS),
     }

@@ -3,11 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::{
-    model::Consultation,
-    service::ConsultationError,
-    store,
-};
+use super::{model::Consultation, service::ConsultationError, store};
 use crate::{
     app::AppState,
     audit::{self, Change},

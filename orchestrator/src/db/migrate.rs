@@ -153,3 +153,22 @@ pub async fn migrate(
     let _ = connection.close().await;
     Ok(MIGRATOR.iter().count())
 }
+
+/// How many migrations the database lacks.
+///
+/// # Errors
+/// [`MigrateError`]; where it has some that this program doesn't know, too.
+pub async fn pending(owner_url: &SecretString) -> Result<usize, MigrateError> {
+    let options = PgConnectOptions::from_str(owner_url.expose_secret())
+        .map_err(|_| MigrateError::Url { setting: "database.owner_url" })?;
+    let mut connection = PgConnection::connect_with(&options).await.map_err(MigrateError::Connect)?;
+    let applied: Vec<i64> = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
+        .fetch_all(&mut connection)
+        .await
+        .map_err(MigrateError::Database)?;
+    let _ = connection.close().await;
+    if let Some(newer) = applied.iter().find(|version| !MIGRATOR.version_exists(**version)) {
+        return Err(MigrateError::Migration(sqlx::migrate::MigrateError::VersionMissing(*newer)));
+    }
+    Ok(MIGRATOR.iter().filter(|migration| !applied.contains(&migration.version)).count())
+}

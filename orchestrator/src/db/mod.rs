@@ -193,6 +193,14 @@ impl Database {
         Ok((row.now - self.clock.now()).abs())
     }
 
+    /// What kind of server it is: `17.5`.
+    ///
+    /// # Errors
+    /// Where the database can't be asked.
+    pub async fn server_version(&self) -> Result<String, sqlx::Error> {
+        sqlx::query_scalar("SHOW server_version").fetch_one(&self.app).await
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         let close = async {

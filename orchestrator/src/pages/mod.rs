@@ -18,6 +18,7 @@ mod embedded;
 mod endpoints;
 mod events;
 mod form;
+mod health;
 mod inbox;
 mod modules;
 mod overview;
@@ -113,6 +114,7 @@ pub fn router() -> Router<AppState> {
         .route("/app/t/{tenant}/inbox/sources/{id}/remove", post(sources::remove))
         .route("/app/t/{tenant}/inbox/sources/{id}/rotate", post(sources::rotate))
         .route("/app/t/{tenant}/inbox/sources/{id}/revoke", post(sources::revoke))
+        .route("/app/t/{tenant}/health", get(health::show))
         .route("/app/t/{tenant}/settings", get(settings::show).post(settings::save))
         .route("/app/t/{tenant}/sign-ins", get(sign_ins::list))
         .route("/app/t/{tenant}/sign-ins/end", post(sign_ins::end))

@@ -83,7 +83,7 @@ const fn tool(
 }
 
 /// All modules, in the sidebar's order.
-const MODULES: [Module; 11] = [
+const MODULES: [Module; 12] = [
     page("overview", "module-overview", Permission::TenantRead, ""),
     page("conversations", "module-conversations", Permission::ConversationRead, "conversations"),
     Module {
@@ -98,6 +98,7 @@ const MODULES: [Module; 11] = [
     },
     page("endpoints", "module-endpoints", Permission::WebhookEndpointRead, "endpoints"),
     page("settings", "module-settings", Permission::SettingsRead, "settings"),
+    Module { icon: "shield", ..page("health", "module-health", Permission::HealthRead, "health") },
     tool("chatwoot", "Chatwoot", "conversations", Permission::ConversationRead, |state| {
         let url = state.tools.chatwoot.as_ref()?.url.clone();
         Some(Tool { url, embed: state.config.chatwoot.embed, is_video: false })
@@ -282,7 +283,7 @@ mod tests {
         };
         assert!(seen(&principal).is_empty());
         principal.platform_admin = true;
-        assert_eq!(seen(&principal), ["audit", "inbox"]);
+        assert_eq!(seen(&principal), ["audit", "inbox", "health"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod chatwoot;
 mod claims;
 mod consultations;
 mod directory;
+mod doctor;
 mod embed;
 mod endpoint_rules;
 mod endpoints;

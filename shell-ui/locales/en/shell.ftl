@@ -9,6 +9,7 @@ module-consultations = Consultations
 module-audit = Audit trail
 module-endpoints = Outgoing webhooks
 module-settings = Settings
+module-health = Health
 tools = Your tools
 opens-new-tab = opens in a new tab
 tool-open = Open in a new tab

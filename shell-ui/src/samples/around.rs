@@ -1,9 +1,10 @@
 //! What stands around the tenants: the profile, problems, signing in, the demo.
 
 use super::{
-    ACME, Choice, DemoPage, DemoPerson, ENGINEERING, FieldErrors, Flash, MemberSignIn, Membership, OWN,
-    Problem, ProblemInShell, ProblemPage, ProfilePage, Samples, SessionRow, SessionsPage, SettingsPage,
-    SignInPage, SignInsPage, TenantKind, TenantLink, TenantsPage, ToolPage,
+    ACME, Choice, DemoPage, DemoPerson, ENGINEERING, FieldErrors, Flash, HealthFinding, HealthPage,
+    HealthPart, HealthVerdict, MARKUP, MemberSignIn, Membership, OWN, Problem, ProblemInShell, ProblemPage,
+    ProfilePage, Samples, SessionRow, SessionsPage, SettingsPage, SignInPage, SignInsPage, TenantKind,
+    TenantLink, TenantsPage, ToolPage,
 };
 
 impl Samples {
@@ -60,6 +61,44 @@ impl Samples {
                 session("00", "Firefox on Linux", 180, 0, Some("203.0.113.9")),
                 session("01", "Safari on iPhone", 400, 12, Some("198.51.100.20")),
                 session("02", "", 25, 25, None),
+            ],
+        }
+    }
+
+    pub(super) fn health(&self) -> HealthPage {
+        let part = |name, verdict, findings: &[(&str, Option<&str>)]| HealthPart {
+            name,
+            verdict,
+            findings: findings
+                .iter()
+                .map(|(what, mend)| HealthFinding { what: (*what).into(), mend: mend.map(Into::into) })
+                .collect(),
+        };
+        HealthPage {
+            chrome: self.chrome("health"),
+            parts: vec![
+                part("settings", HealthVerdict::Works, &[("make sense", None)]),
+                part(
+                    "database",
+                    HealthVerdict::Works,
+                    &[("PostgreSQL 17.5", None), ("the schema is up to date", None)],
+                ),
+                part("redis", HealthVerdict::Unused, &[("not connected", None)]),
+                part(
+                    "chatwoot",
+                    HealthVerdict::Fails,
+                    &[(
+                        "it posts nothing to the source Website",
+                        Some(
+                            "add a webhook in Chatwoot with the URL https://chancery.example/api/v1/webhooks/chatwoot/01981f38-12ab-7e01-8c44-2f7d9b5a6e31",
+                        ),
+                    )],
+                ),
+                part(
+                    "address",
+                    HealthVerdict::Attention,
+                    &[(MARKUP, Some("see that http.public_url is how people reach it"))],
+                ),
             ],
         }
     }

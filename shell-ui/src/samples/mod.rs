@@ -16,15 +16,16 @@ use crate::pages::{
     ApprovalPage, ApprovalsPage, AuditPage, ConsultationPage, ConsultationsPage, ConversationPage,
     ConversationsPage, CookieBlockedPage, Decision, DecisionForm, DeliveryPage, DemoPage, DemoPerson,
     EmbedPage, EmbedPanel, EmbedShown, EndpointFormPage, EndpointPage, EndpointsPage, EscalateForm,
-    Membership, NewApprovalPage, OverviewPage, Problem, ProblemInShell, ProblemPage, ProfilePage,
+    HealthPage, Membership, NewApprovalPage, OverviewPage, Problem, ProblemInShell, ProblemPage, ProfilePage,
     SessionsPage, SettingsPage, SignInPage, SignInsPage, SignedOutPage, TenantsPage, ToolPage,
 };
 use crate::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AttemptRow, AuditChange, AuditEntry, AuditFilter, Choice,
     Chrome, ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus,
     DeliveryRow, DeliveryState, EndpointRow, EndpointState, EventChoice, EventGroup, Fact, FieldErrors,
-    Flash, HistoryEntry, HistoryKind, InboxFilter, LinkTo, Live, MemberSignIn, ModuleKind, ModuleLink,
-    Priority, RenderError, SessionRow, TenantKind, TenantLink, Time, Ui,
+    Flash, HealthFinding, HealthPart, HealthVerdict, HistoryEntry, HistoryKind, InboxFilter, LinkTo, Live,
+    MemberSignIn, ModuleKind, ModuleLink, Priority, RenderError, SessionRow, TenantKind, TenantLink, Time,
+    Ui,
 };
 
 /// Markup that somebody wrote where text was asked for: it must come out as text.
@@ -145,6 +146,7 @@ impl Samples {
             ("settings-errors", self.settings_errors().render()?),
             ("profile", self.profile().render()?),
             ("sessions", self.sessions().render()?),
+            ("health", self.health().render()?),
             ("tenants", self.tenants("").render()?),
             ("tenants-none", self.tenants("<b>none</b>").render()?),
             ("problem-in-shell", self.problem_in_shell().render()?),

@@ -1,4 +1,4 @@
-use connector_keycloak::{discover, jwks};
+use connector_keycloak::{accepts_client, discover, jwks};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -46,6 +46,14 @@ pub async fn the_realm_says_where_everything_is(target: Target) {
     let answer = http().get(url).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     assert_eq!(answer.json::<Value>().await.unwrap(), json!({"error": "Realm does not exist"}));
+}
+
+pub async fn a_clients_secret_is_taken_or_refused(target: Target) {
+    let endpoint = target.endpoint("token").parse().unwrap();
+    let (id, secret) = target.shell();
+    assert!(accepts_client(&endpoint, id, &secret.into()).await.unwrap());
+    assert!(!accepts_client(&endpoint, id, &"another".into()).await.unwrap());
+    assert!(!accepts_client(&endpoint, "nobody", &secret.into()).await.unwrap());
 }
 
 pub async fn one_key_signs_and_is_the_one_that_tokens_name(target: Target) {

@@ -38,6 +38,7 @@ macro_rules! cases {
 cases! {
     discovery:
         the_realm_says_where_everything_is
+        a_clients_secret_is_taken_or_refused
         one_key_signs_and_is_the_one_that_tokens_name;
     sign_in:
         a_person_signs_in_by_code_and_pkce

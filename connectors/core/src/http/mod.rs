@@ -6,12 +6,12 @@ mod limits;
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, header};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use reqwest::Method;
 use secrecy::SecretString;
 use serde::{Serialize, de::DeserializeOwned};
@@ -91,6 +91,8 @@ struct Server {
     limits: Limits,
     circuit: Arc<Circuit>,
     clock: SharedClock,
+    /// By how much the server's clock was ahead of ours at its last answer.
+    clock_ahead: Mutex<Option<TimeDelta>>,
 }
 
 impl std::fmt::Debug for HttpClient {
@@ -219,6 +221,7 @@ impl HttpClientBuilder {
             limits: Limits::new(self.concurrency.get(), self.rate),
             circuit: Arc::new(circuit),
             clock: self.clock,
+            clock_ahead: Mutex::new(None),
         };
         Ok(HttpClient {
             server: Arc::new(server),
@@ -274,6 +277,12 @@ impl HttpClient {
     /// How the server has been doing for who calls it with these credentials.
     pub fn health(&self) -> Health {
         self.health.read()
+    }
+
+    /// By how much the server's clock was ahead of ours at its last answer, as far as whole seconds tell (`Date`, RFC 9110, section
+    /// 6.6.1). None where it hasn't answered, or doesn't say.
+    pub fn clock_ahead(&self) -> Option<TimeDelta> {
+        *self.server.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The base URL.
@@ -377,6 +386,19 @@ impl HttpClient {
         self.call(Method::POST, segments, &[], None, Body::Form(form)).await
     }
 
+    /// `GET` for nothing but that it succeeds, whatever the answer says.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`].
+    pub async fn reach(&self, segments: &[&str]) -> Result<(), ConnectorError> {
+        let call = Call { is_repeatable: true, bearer: None };
+        let result = self.send(Method::GET, segments, &[], &call, Body::Empty).await.map(drop);
+        if result.is_ok() {
+            self.health.observe(&self.server.clock, None);
+        }
+        result
+    }
+
     fn error(&self, kind: ErrorKind, message: impl Into<String>) -> ConnectorError {
         ConnectorError::new(kind, self.server.service, message)
     }
@@ -395,6 +417,21 @@ impl HttpClient {
         bearer: Option<&str>,
         body: Body<'_>,
     ) -> Result<T, ConnectorError> {
+        // Sent twice, it has the effect of one (RFC 9110, section 9.2.2).
+        let call = Call { is_repeatable: method.is_idempotent(), bearer };
+        let bytes = self.send(method, segments, query, &call, body).await?;
+        self.decode(&bytes, &call)
+    }
+
+    /// Sends the request; the answer's body where it is a success.
+    async fn send(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        call: &Call<'_>,
+        body: Body<'_>,
+    ) -> Result<Vec<u8>, ConnectorError> {
         let mut url = self.url(segments)?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -405,7 +442,7 @@ impl HttpClient {
             .request(method.clone(), url)
             .headers(self.headers.clone())
             .header(header::ACCEPT, "application/json");
-        if let Some(bearer) = bearer {
+        if let Some(bearer) = call.bearer {
             request = request.bearer_auth(bearer);
         }
         if let Some(trace) = TraceContext::of_call() {
@@ -419,13 +456,11 @@ impl HttpClient {
             Body::Json(value) => request.json(value),
             Body::Form(form) => request.form(form),
         };
-        // Sent twice, it has the effect of one (RFC 9110, section 9.2.2).
-        let call = Call { is_repeatable: method.is_idempotent(), bearer };
         // The path is logged without ids: its first segment says which call it was.
         let path = segments.first().copied().unwrap_or_default();
         let span = tracing::debug_span!("call", service = self.server.service, %method, path);
         async {
-            let result = self.attempt(request, &call).await;
+            let result = self.attempt(request, call).await;
             match &result {
                 Ok(_) => tracing::debug!("answered"),
                 Err(error) => tracing::debug!(kind = ?error.kind, status = error.status, "failed"),
@@ -434,7 +469,6 @@ impl HttpClient {
         }
         .instrument(span)
         .await
-        .and_then(|bytes| self.decode(&bytes, &call))
     }
 
     /// One call within its deadline; the answer's body where it is a success.
@@ -483,6 +517,7 @@ impl HttpClient {
         *admission = Some(server.circuit.admit().map_err(|refusal| Failure::works(self.refused(refusal)))?);
         let response = request.send().await.map_err(|error| self.transport_error(error, call))?;
         let status = response.status();
+        self.compare_clocks(response.headers());
         let retry_after = retry_after(response.headers(), server.clock.now());
         let bytes = self.read(response, call).await?;
         if status.is_success() {
@@ -497,6 +532,14 @@ impl HttpClient {
             _ => Outcome::Works,
         };
         Err(Failure { error, outcome })
+    }
+
+    fn compare_clocks(&self, headers: &HeaderMap) {
+        let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
+        let Some(theirs) = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()) else { return };
+        // The header leaves out the fraction: half a second is the middle of what it may have been.
+        let ahead = theirs.to_utc() - self.server.clock.now() + TimeDelta::milliseconds(500);
+        *self.server.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
     }
 
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8], call: &Call<'_>) -> Result<T, ConnectorError> {

@@ -146,6 +146,8 @@ impl FakeJitsi {
             .route("/room-size", get(room_size))
             .route("/room", get(room_occupants))
             .route("/sessions", get(sessions))
+            // Of what pages elsewhere embed a room with, only that it is there.
+            .route("/external_api.js", get(|| async { ([(header::CONTENT_TYPE, "text/javascript")], "") }))
             .route("/_double/style.css", get(style))
             .route("/_double/reload.js", get(script))
             .route("/favicon.ico", get(StatusCode::NO_CONTENT))

@@ -47,6 +47,14 @@ const OVER_FOR: Duration = Duration::from_mins(5);
 const MOVED_FOR: Duration = Duration::from_mins(1);
 /// Who changes a session tries again so often when somebody else was faster.
 const MOST_ATTEMPTS: u32 = 5;
+/// Which version the Redis server is; writes nothing there.
+///
+/// # Errors
+/// Where it doesn't answer, or refuses us.
+pub async fn redis_version(config: &RedisConfig) -> Result<String, StorageError> {
+    redis::server_version(config).await
+}
+
 /// Pauses before trying again to keep what must not be lost.
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_millis(800), Duration::from_secs(2)];

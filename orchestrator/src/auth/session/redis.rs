@@ -116,6 +116,18 @@ fn client(config: &RedisConfig) -> Result<Client, RedisError> {
     Client::build_with_tls(url, certificates)
 }
 
+/// Asks the server which version it is; writes nothing.
+pub(super) async fn server_version(config: &RedisConfig) -> Result<String, StorageError> {
+    let deadlines = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(CONNECT_DEADLINE))
+        .set_response_timeout(Some(ANSWER_DEADLINE))
+        .set_number_of_retries(0);
+    let mut connection = client(config)?.get_connection_manager_with_config(deadlines).await?;
+    let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
+    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+    Ok(version.unwrap_or("of an unknown version").to_owned())
+}
+
 impl RedisStorage {
     /// A storage that isn't connected yet.
     pub fn new(config: &RedisConfig, watches: Watches) -> Result<Self, StorageError> {

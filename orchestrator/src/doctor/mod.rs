@@ -1,0 +1,41 @@
+//! What is wrong with the installation, and what mends it: for `chancery doctor` and for who runs the suite.
+//!
+//! Everything is looked at with the settings alone, as a process that starts would find it, so that it works where the server
+//! doesn't. Nothing is changed anywhere. A server that hangs costs its own check, not the others.
+
+mod checks;
+mod report;
+
+use std::time::Duration;
+
+pub use self::report::{Check, Finding, Report, Verdict};
+use crate::{clock::SharedClock, config::Config};
+
+/// How long one server may take to be looked at.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Looks at everything that `config` names.
+pub async fn examine(config: &Config, clock: &SharedClock) -> Report {
+    let (database, sources) = Box::pin(checks::database(config, clock)).await;
+    let sources = sources.as_deref();
+    let (redis, keycloak, chatwoot, matrix, jitsi, address) = tokio::join!(
+        in_time("redis", Box::pin(checks::redis(config))),
+        in_time("keycloak", Box::pin(checks::keycloak(config, clock))),
+        in_time("chatwoot", Box::pin(checks::chatwoot(config, clock, sources))),
+        in_time("matrix", Box::pin(checks::matrix(config, clock, sources))),
+        in_time("jitsi", Box::pin(checks::jitsi(config, clock))),
+        in_time("address", Box::pin(checks::address(config, clock))),
+    );
+    let checks = vec![checks::settings(config), database, redis, keycloak, chatwoot, matrix, jitsi, address];
+    Report { checked_at: clock.now(), checks }
+}
+
+async fn in_time(name: &'static str, check: impl Future<Output = Check>) -> Check {
+    match tokio::time::timeout(DEADLINE, check).await {
+        Ok(check) => check,
+        Err(_) => Check::new(name).fails(
+            format!("no end of it within {} s", DEADLINE.as_secs()),
+            "see that the server isn't overloaded, and that nothing on the way swallows packets",
+        ),
+    }
+}
