@@ -214,11 +214,10 @@ async fn create_at_once(
     let approval = Approval::requested(new.clone(), id, tenant, caller.id, now);
     let terms = idempotency.terms(caller.id, raw, now);
     let answer = Answer::of(answer(&approval)).await?;
-    let done = service::request_at_once(statement, &approval, terms.as_ref(), &answer).await;
-    match (done.map_err(problem)?, terms) {
-        (AtOnce::Done, _) => Ok(Some(answer.into_response())),
-        (AtOnce::Known(found), Some(terms)) => found.answer(&terms.fingerprint),
-        (AtOnce::Known(_) | AtOnce::NotDone, _) => Ok(None),
+    match service::request_at_once(statement, approval, terms, answer).await.map_err(problem)? {
+        (AtOnce::Done, _, answer) => Ok(Some(answer.into_response())),
+        (AtOnce::Known(found), Some(terms), _) => found.answer(&terms.fingerprint),
+        (AtOnce::Known(_) | AtOnce::NotDone, ..) => Ok(None),
     }
 }
 

@@ -131,35 +131,41 @@ pub(super) enum AtOnce {
 }
 
 /// What [`request`] does, with the claim of the request before and its stored answer after it, as one statement and so in
-/// one round trip: for `approval` as it is to be, which the statement's principal may request.
+/// one round trip: for `approval` as it is to be, which the statement's principal may request. Terms and answer come back.
 pub(super) async fn request_at_once(
     mut statement: TenantStatement,
-    approval: &Approval,
-    terms: Option<&Terms>,
-    answer: &Answer,
-) -> Result<AtOnce, ApprovalError> {
+    approval: Approval,
+    terms: Option<Terms>,
+    answer: Answer,
+) -> Result<(AtOnce, Option<Terms>, Answer), ApprovalError> {
     decision_error(can(
         statement.principal(),
         Permission::ApprovalRequest,
         &Resource::of(approval.tenant_id),
     ))?;
-    let (jobs, trace) = (jobs::new_jobs(&statement, approval)?, TraceContext::current());
-    let following = Following {
-        entry_id: AuditId(statement.new_id()),
-        entry_values: &recorded(approval),
-        event: &realtime::told(EventType::ApprovalCreated, approval.id.0, Some(approval.tenant_id)),
-        jobs: &jobs,
-        trace: trace.as_ref(),
-    };
-    let (found, made) = store::insert_at_once(&mut statement, approval, &following, terms, answer).await?;
-    if made {
-        statement.committed(!jobs.is_empty(), Some(approval.tenant_id));
-        Ok(AtOnce::Done)
-    } else if found.fingerprint.is_some() || !found.locked {
-        Ok(AtOnce::Known(found))
-    } else {
-        Ok(AtOnce::NotDone)
-    }
+    let (jobs, trace) = (jobs::new_jobs(&statement, &approval)?, TraceContext::current());
+    // To the end even where nobody waits for it any more: what it commits is to be told.
+    let done = tokio::spawn(async move {
+        let following = Following {
+            entry_id: AuditId(statement.new_id()),
+            entry_values: &recorded(&approval),
+            event: &realtime::told(EventType::ApprovalCreated, approval.id.0, Some(approval.tenant_id)),
+            jobs: &jobs,
+            trace: trace.as_ref(),
+        };
+        let (found, made) =
+            store::insert_at_once(&mut statement, &approval, &following, terms.as_ref(), &answer).await?;
+        let outcome = if made {
+            statement.committed(!jobs.is_empty(), Some(approval.tenant_id));
+            AtOnce::Done
+        } else if found.fingerprint.is_some() || !found.locked {
+            AtOnce::Known(found)
+        } else {
+            AtOnce::NotDone
+        };
+        Ok((outcome, terms, answer))
+    });
+    done.await.unwrap_or(Err(sqlx::Error::WorkerCrashed)).map_err(ApprovalError::Database)
 }
 
 /// Decides an approval, for the transaction's principal. `consultation`: whether one is to be made; as requested where it

@@ -132,13 +132,20 @@ async fn notify_others(pool: PgPool, inner: std::sync::Weak<Inner>) {
         if outgoing.lanes != 0 {
             payloads.push(format!("{LANES}{}:{}", origin.simple(), outgoing.lanes));
         }
-        for payload in payloads {
-            if let Err(error) =
-                sqlx::query!("SELECT pg_notify($1, $2)", CHANNEL, payload).fetch_one(&pool).await
-            {
-                // Polling finds it a little later.
-                tracing::debug!(%error, "other replicas could not be woken");
-            }
+        if payloads.is_empty() {
+            continue;
+        }
+        // One statement for all, which doesn't wait for the disk: what is told is durable already, and who is not told finds it
+        // a little later by polling.
+        if let Err(error) = sqlx::query!(
+            "SELECT pg_notify($1, payload), set_config('synchronous_commit', 'off', true) FROM unnest($2::text[]) AS payload",
+            CHANNEL,
+            &payloads,
+        )
+        .fetch_all(&pool)
+        .await
+        {
+            tracing::debug!(%error, "other replicas could not be woken");
         }
     }
 }

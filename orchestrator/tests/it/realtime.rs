@@ -50,6 +50,31 @@ async fn what_happens_is_told_in_its_order() {
     app.run_jobs().await;
 }
 
+#[tokio::test]
+async fn what_is_committed_after_its_client_has_left_is_told_at_once() {
+    let app = TestApp::start().await;
+    let (agent, ceo) = (app.agent(), app.ceo());
+    let mut stream = ceo.events(ACME, None).await;
+    approval(&agent, "A").await;
+    let first = numbers(&mut stream, 1).await[0];
+    // The next event has to wait for this lock, and the request for the event.
+    let mut lock = app.superuser().begin().await.unwrap();
+    sqlx::query("SELECT FROM event_streams FOR UPDATE").execute(&mut *lock).await.unwrap();
+    let request = tokio::spawn(async move { approval(&agent, "B").await });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while app.count(waits).await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    request.abort();
+    assert!(request.await.is_err_and(|error| error.is_cancelled()));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    lock.commit().await.unwrap();
+    // Long before the log would be looked at anyway.
+    let told = stream.next_within(Duration::from_secs(2)).await.expect("it is told");
+    assert_eq!((told.name.as_str(), told.id), ("approval.created", Some(first + 1)));
+    app.run_jobs().await;
+}
+
 /// Opens streams until one is refused; the open ones, and the refusal.
 async fn open_until_refused(
     open: impl AsyncFn() -> reqwest::Response,
