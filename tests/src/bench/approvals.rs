@@ -57,9 +57,9 @@ async fn load(
     Ok(done.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// The statements of one creation, for pgbench.
+/// The statement of one creation, as the server sends it, for pgbench.
 const CREATE_SQL: &str = include_str!("create.sql");
-/// The statements of reading one page, for pgbench.
+/// The statement of reading one page, as the server sends it, for pgbench.
 const LIST_SQL: &str = include_str!("list.sql");
 
 /// Creations a second, with audit entry, event and stored answer.
@@ -86,7 +86,7 @@ pub(crate) async fn measure_create(stage: &Stage, report: &mut Report, seconds: 
         name: "approvals.create_rate",
         value: rate,
         unit: "/s",
-        yardstick: Some(format!("pgbench, same statements: {yardstick:.0}/s")),
+        yardstick: Some(format!("pgbench, same statement: {yardstick:.0}/s")),
         ratio: Some(rate / yardstick),
     });
     Ok(())
@@ -141,7 +141,7 @@ pub(crate) async fn measure_list(stage: &Stage, report: &mut Report, seconds: u6
         name: "approvals.list_rate",
         value: rate,
         unit: "/s",
-        yardstick: Some(format!("pgbench, same statements: {yardstick:.0}/s")),
+        yardstick: Some(format!("pgbench, same statement: {yardstick:.0}/s")),
         ratio: Some(rate / yardstick),
     });
     Ok(())
