@@ -17,7 +17,7 @@ use crate::{
     },
     clock::SharedClock,
     config::{Config, ConfigError},
-    conversations,
+    consultations, conversations,
     crypto::{CryptoError, MasterKey},
     db::{ConnectError, Database},
     directory::{Directory, Reconciler},
@@ -224,9 +224,8 @@ impl AppState {
 
     /// The handlers of all jobs.
     pub fn registry() -> Registry {
-        endpoints::handlers(late_ends::handlers(conversations::handlers(approvals::handlers(
-            Registry::default(),
-        ))))
+        let registry = conversations::handlers(approvals::handlers(Registry::default()));
+        endpoints::handlers(late_ends::handlers(consultations::handlers(registry)))
     }
 
     /// The worker of the queue.

@@ -346,6 +346,8 @@ pub struct ConsultationPage {
     pub started: Option<Time>,
     /// When it ended.
     pub ended: Option<Time>,
+    /// Who was in the room, in the order in which they came.
+    pub attendance: Vec<Attended>,
     /// The approval that it comes from.
     pub approval: Option<LinkTo>,
     /// Whether this person may start it.
@@ -358,6 +360,17 @@ pub struct ConsultationPage {
     pub may_join: bool,
     /// Why not, already localised, if it matters.
     pub join_blocked: Option<String>,
+}
+
+/// Somebody's time in a room.
+#[derive(Debug, Clone)]
+pub struct Attended {
+    /// The name that they were seen by.
+    pub name: String,
+    /// When they came in, where that is known.
+    pub joined: Option<Time>,
+    /// When they left, where they have.
+    pub left: Option<Time>,
 }
 
 impl ConsultationPage {

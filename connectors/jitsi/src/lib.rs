@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod event;
 mod keys;
 mod room;
 mod token;
@@ -7,6 +8,7 @@ mod token;
 #[cfg(feature = "fake")]
 pub mod fake;
 
+pub use event::{Happened, Occupant, RoomEvent};
 pub use keys::{KEY_CONTENT_TYPE, PublishedKeys, key_file_name, new_private_key};
 pub use room::{is_room_name, new_room_name};
 pub use token::{

@@ -15,6 +15,8 @@ pub const DEFAULT_DURATION: i32 = 60;
 const EARLY: TimeDelta = TimeDelta::minutes(30);
 /// So long after its planned end, its room is closed, and nobody is let in any more.
 const GRACE: TimeDelta = TimeDelta::hours(2);
+/// For so long its room may be empty before its planned end without it being over.
+const BREAK: TimeDelta = TimeDelta::minutes(10);
 
 /// How far a consultation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema)]
@@ -81,6 +83,23 @@ pub struct Consultation {
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+}
+
+/// Somebody's time in a consultation's room, as Jitsi's server told it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Attendance {
+    /// Their address in the room, another one each time that they come in.
+    #[serde(skip)]
+    pub occupant: String,
+    /// Who it was; none where that isn't known.
+    pub user_id: Option<UserId>,
+    /// The name that they were seen by.
+    pub name: String,
+    /// When they came in, where that was told.
+    pub joined_at: Option<DateTime<Utc>>,
+    /// When they left, where they have.
+    pub left_at: Option<DateTime<Utc>>,
 }
 
 /// What a consultation is asked for with, checked.
@@ -153,9 +172,10 @@ impl Consultation {
         self.room_opened_at.is_some_and(|opened| self.room_closed_at.is_none_or(|closed| closed < opened))
     }
 
-    /// The consultation with its room opened at `at`; none where it is open.
+    /// The consultation with its room opened at `at`; none where it is open, or was opened later.
     pub fn room_opened(&self, at: DateTime<Utc>, now: DateTime<Utc>) -> Option<Self> {
-        (!self.is_room_open()).then(|| Self {
+        let is_later = self.room_opened_at.is_none_or(|opened| opened <= at);
+        (!self.is_room_open() && is_later).then(|| Self {
             room_opened_at: Some(at),
             version: self.version + 1,
             updated_at: now,
@@ -163,15 +183,49 @@ impl Consultation {
         })
     }
 
-    /// The consultation with its room closed at `at`; none where it isn't open, or was opened later.
+    /// The consultation with its room closed at `at`; none where it was opened later, or closed then or later. That it was
+    /// opened may be told only afterwards.
     pub fn room_closed(&self, at: DateTime<Utc>, now: DateTime<Utc>) -> Option<Self> {
-        let is_later = self.room_opened_at.is_some_and(|opened| opened <= at);
-        (self.is_room_open() && is_later).then(|| Self {
+        // Some servers tell whole seconds: within one, closing comes last.
+        let opened_at = self.room_opened_at.filter(|opened| at.timestamp() <= opened.timestamp());
+        if opened_at.is_some_and(|opened| at.timestamp() < opened.timestamp()) {
+            return None;
+        }
+        let at = opened_at.map_or(at, |opened| opened.max(at));
+        self.room_closed_at.is_none_or(|closed| closed < at).then(|| Self {
             room_closed_at: Some(at),
             version: self.version + 1,
             updated_at: now,
             ..self.clone()
         })
+    }
+
+    /// When nobody is let in any more, and it is over whatever its host does: for one that has begun, or whose time is set.
+    pub fn expires_at(&self) -> Option<DateTime<Utc>> {
+        let open = matches!(self.status, ConsultationStatus::Scheduled | ConsultationStatus::Active);
+        let begin = self.started_at.or(self.scheduled_at).filter(|_| open)?;
+        Some(self.planned_end(begin) + GRACE)
+    }
+
+    /// When it is over because its room is empty: after a break, or at once where it was to end by then.
+    pub fn empty_until(&self) -> Option<DateTime<Utc>> {
+        let closed_at = self.room_closed_at.filter(|_| !self.is_room_open())?;
+        let is_done = closed_at >= self.planned_end(closed_at);
+        Some(if is_done { closed_at } else { closed_at + BREAK })
+    }
+
+    /// The consultation over by time: ended, when its room was left last, or cancelled where it never began.
+    pub fn expired(&self, now: DateTime<Utc>) -> Option<Self> {
+        let over = match self.status {
+            ConsultationStatus::Active => self.ended(now),
+            ConsultationStatus::Scheduled => self.cancelled(now),
+            ConsultationStatus::Ended | ConsultationStatus::Cancelled => return None,
+        };
+        let mut over = over.ok().flatten()?;
+        let left_at = self.room_closed_at.filter(|_| !self.is_room_open());
+        over.ended_at =
+            over.ended_at.map(|ended| left_at.unwrap_or(ended).max(self.started_at.unwrap_or(ended)));
+        Some(over)
     }
 
     /// The consultation started at `now`; none where it has been started before: that is the same start.

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    model::{Consultation, DEFAULT_DURATION, DURATIONS, MAX_PARTICIPANTS, MAX_TITLE, NewConsultation},
+    model::{
+        Attendance, Consultation, DEFAULT_DURATION, DURATIONS, MAX_PARTICIPANTS, MAX_TITLE, NewConsultation,
+    },
     service::{self, ConsultationError},
 };
 use crate::{
@@ -36,6 +38,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(end))
         .routes(routes!(cancel))
         .routes(routes!(join))
+        .routes(routes!(attendance))
 }
 
 /// What a refused command is over HTTP.
@@ -279,6 +282,29 @@ async fn cancel(
     headers: HeaderMap,
 ) -> ProblemResult<Response> {
     change(&state, &caller, &headers, async |tx, if_match| service::cancel(tx, id, if_match).await).await
+}
+
+/// Who was in a consultation's room.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct AttendanceList {
+    /// In the order in which they came; somebody who came twice is there twice.
+    items: Vec<Attendance>,
+}
+
+/// Who was in a consultation's room and when, as Jitsi's server told it.
+#[utoipa::path(
+    get, path = "/consultations/{id}/attendance", operation_id = "listAttendance", tag = "consultations",
+    params(("id" = ConsultationId, Path)), security(("bearer" = [])),
+    responses((status = 200, body = AttendanceList), (status = "4XX", body = Problem, content_type = "application/problem+json"))
+)]
+async fn attendance(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<ConsultationId>,
+) -> ProblemResult<Json<AttendanceList>> {
+    let mut tx = state.database.tenant_tx(caller.principal()).await?;
+    let items = service::attendance(&mut tx, id).await.map_err(problem)?;
+    Ok(Json(AttendanceList { items }))
 }
 
 /// The way into the room, for the caller alone and until it is closed.

@@ -5,8 +5,9 @@ use connector_jitsi::{MeetingLink, Participant, new_room_name};
 use serde_json::json;
 
 use super::{
+    jobs,
     model::{
-        Consultation, ConsultationFilter, ConsultationStatus, DEFAULT_DURATION, NewConsultation,
+        Attendance, Consultation, ConsultationFilter, ConsultationStatus, DEFAULT_DURATION, NewConsultation,
         TransitionError,
     },
     store,
@@ -186,6 +187,7 @@ async fn insert(
         "durationMinutes": consultation.duration_minutes,
     });
     record(tx, "consultation.created", &consultation, None, Some(new_values)).await?;
+    jobs::when_expired(tx, &consultation).await?;
     realtime::append(tx, EventType::ConsultationCreated, Permission::ConsultationRead, consultation.id.0)
         .await?;
     Ok(consultation)
@@ -389,14 +391,37 @@ async fn apply(
     event: EventType,
 ) -> Result<Consultation, ConsultationError> {
     let Some(after) = after? else { return Ok(before) };
-    if !if_match.admits(before.version) || !store::update(tx, &after).await? {
+    if !if_match.admits(before.version) || !write_transition(tx, &before, &after, action).await? {
         return Err(ConsultationError::Stale);
+    }
+    realtime::append(tx, event, Permission::ConsultationRead, after.id.0).await?;
+    Ok(after)
+}
+
+/// Writes a transition with its entry and what follows from it by time. Whether the row was still at the version before.
+pub(super) async fn write_transition(
+    tx: &mut TenantTx,
+    before: &Consultation,
+    after: &Consultation,
+    action: &'static str,
+) -> Result<bool, sqlx::Error> {
+    if !store::update(tx, after).await? {
+        return Ok(false);
     }
     let old = json!({ "status": before.status, "version": before.version });
     let new = json!({ "status": after.status, "version": after.version, "startedAt": after.started_at, "endedAt": after.ended_at });
-    record(tx, action, &after, Some(old), Some(new)).await?;
-    realtime::append(tx, event, Permission::ConsultationRead, after.id.0).await?;
-    Ok(after)
+    record(tx, action, after, Some(old), Some(new)).await?;
+    jobs::when_expired(tx, after).await?;
+    Ok(true)
+}
+
+/// Who was in the room of a consultation that the transaction's principal may see.
+///
+/// # Errors
+/// [`ConsultationError::NotFound`], [`ConsultationError::Database`].
+pub async fn attendance(tx: &mut TenantTx, id: ConsultationId) -> Result<Vec<Attendance>, ConsultationError> {
+    let found = find(tx, id).await?;
+    Ok(store::attendance(tx, found.tenant_id, id).await?)
 }
 
 /// Lets the transaction's principal in, with a token for this room and this person, until the room is closed: who loses the

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::model::{Consultation, ConsultationFilter, ConsultationStatus};
+use super::model::{Attendance, Consultation, ConsultationFilter, ConsultationStatus};
 use crate::{
     db::{SystemConnection, TenantTx},
     ids::{ApprovalId, ConsultationId, TenantId, UserId},
@@ -194,6 +194,48 @@ pub(super) async fn of_room(
     .fetch_optional(system.connection())
     .await?;
     Ok(found.map(|found| (found.tenant_id, found.consultation_id)))
+}
+
+/// Who was in the room, in the order in which they came.
+pub(super) async fn attendance(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    id: ConsultationId,
+) -> Result<Vec<Attendance>, sqlx::Error> {
+    sqlx::query_as!(
+        Attendance,
+        r#"SELECT occupant, user_id AS "user_id: _", name, joined_at, left_at FROM consultation_attendance
+           WHERE tenant_id = $1 AND consultation_id = $2 ORDER BY coalesce(joined_at, left_at), occupant"#,
+        tenant.0,
+        id.0,
+    )
+    .fetch_all(tx.connection())
+    .await
+}
+
+/// Writes that somebody was in the room, over what was known of it.
+pub(super) async fn attend(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    id: ConsultationId,
+    attendance: &Attendance,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO consultation_attendance (tenant_id, consultation_id, occupant, user_id, name, joined_at, left_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (tenant_id, consultation_id, occupant)
+         DO UPDATE SET user_id = excluded.user_id, name = excluded.name, joined_at = excluded.joined_at, left_at = excluded.left_at",
+        tenant.0,
+        id.0,
+        attendance.occupant,
+        attendance.user_id.map(|user| user.0),
+        attendance.name,
+        attendance.joined_at,
+        attendance.left_at,
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(())
 }
 
 /// The titles of these consultations.

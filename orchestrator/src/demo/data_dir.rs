@@ -34,6 +34,7 @@ pub struct Secrets {
 pub(super) struct Seeded {
     pub chatwoot_webhook: Option<String>,
     pub matrix_source: Option<uuid::Uuid>,
+    pub jitsi_source: Option<uuid::Uuid>,
 }
 
 /// Where a demo keeps everything.

@@ -1,11 +1,13 @@
 use anyhow::Context as _;
 use connector_chatwoot::fake::ACCOUNT_ID;
+use connector_jitsi::fake::Events;
+use connector_webhooks::Scheme;
 
 use super::{DataDir, Doubles};
 use crate::{
     app::AppState,
     ids::TenantId,
-    sources::{SourceScheme, register_source},
+    sources::{self, NewSource, SourceScheme, register_source},
 };
 
 /// The tenant whose customers write in Chatwoot.
@@ -63,6 +65,30 @@ pub async fn seed(state: &AppState, doubles: &Doubles, data_dir: &DataDir) -> an
         data_dir.remember_seeded(&seeded)?;
         source
     };
+    let jitsi_secret: secrecy::SecretString = data_dir.secrets().jitsi_secret.clone().into();
+    let jitsi = if let Some(source) = seeded.jitsi_source {
+        crate::ids::SourceId(source)
+    } else {
+        // The suite's: its rooms are of all tenants.
+        let new = NewSource {
+            service: "jitsi".to_owned(),
+            name: "Rooms".to_owned(),
+            account: None,
+            scheme: SourceScheme::Shared(Box::new(Scheme::JitsiEventSync {})),
+            limit: None,
+            secret: Some(jitsi_secret.clone()),
+        };
+        let mut tx = state.database.worker_tx(TenantId::SUITE).await?;
+        let source = sources::add(&mut tx, &state.master_key, TenantId::SUITE, new).await?.source.id;
+        tx.commit().await?;
+        seeded.jitsi_source = Some(source.0);
+        data_dir.remember_seeded(&seeded)?;
+        source
+    };
+    doubles.jitsi.set_events(Some(Events {
+        url: source_url("jitsi", jitsi)?,
+        authorization: Some(format!("Bearer {}", secrecy::ExposeSecret::expose_secret(&jitsi_secret)).into()),
+    }));
     doubles.matrix.set_appservice_url(Some(source_url("matrix", source)?))?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use axum::{
 use serde::Deserialize;
 use shell_ui::{
     LinkTo,
-    pages::{ConsultationPage, ConsultationsPage},
+    pages::{Attended, ConsultationPage, ConsultationsPage},
 };
 
 use super::{
@@ -107,6 +107,7 @@ async fn render(
         }
         None => None,
     };
+    let attendance = consultations::attendance(&mut tx, id).await.map_err(consultations::problem)?;
     let resource = Resource { involved: &involved, ..Resource::of(consultation.tenant_id) };
     let (may_join, join_blocked) = match can(&place.visitor, Permission::ConsultationJoin, &resource) {
         _ if is_over(consultation.status) => (false, None),
@@ -129,6 +130,14 @@ async fn render(
         scheduled: consultation.scheduled_at.map(|at| ui.time(at, now)),
         started: consultation.started_at.map(|at| ui.time(at, now)),
         ended: consultation.ended_at.map(|at| ui.time(at, now)),
+        attendance: attendance
+            .into_iter()
+            .map(|one| Attended {
+                name: if one.name.is_empty() { ui.t("somebody") } else { one.name },
+                joined: one.joined_at.map(|at| ui.time(at, now)),
+                left: one.left_at.map(|at| ui.time(at, now)),
+            })
+            .collect(),
         approval,
         may_start: is_host && consultation.status == ConsultationStatus::Scheduled,
         may_end: is_host && consultation.status == ConsultationStatus::Active,

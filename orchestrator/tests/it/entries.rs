@@ -27,6 +27,7 @@ fn tables() -> BTreeMap<&'static str, Entry> {
     BTreeMap::from([
         ("approvals", trail("tenant_id", "true")),
         ("consultations", trail("tenant_id", "true")),
+        ("consultation_attendance", trail("tenant_id", "true")),
         ("consultation_rooms", Entry::Itself("a part of consultations: whose a room is")),
         ("webhook_sources", trail("tenant_id", "true")),
         ("webhook_source_secrets", trail("tenant_id", "true")),

@@ -207,6 +207,7 @@ async fn no_room_is_reserved_outside_a_consultation_and_its_time() {
         let body = json!({ "tenantId": ACME, "title": "C", "durationMinutes": minutes });
         assert_eq!(app.ceo().post("/consultations", &body).await.problem(422), "invalid", "{minutes}");
     }
+    app.run_jobs().await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on panics")]
 
 mod approvals;
+mod attendance;
 mod audit;
 mod bad_input;
 mod chatwoot;

@@ -254,6 +254,10 @@ fn samples() -> BTreeMap<&'static str, &'static str> {
             "INSERT INTO audit_logs (tenant_id, id, action, resource, resource_id, created_at) VALUES ($1, gen_random_uuid(), 'a', 'r', '1', now())",
         ),
         (
+            "consultation_attendance",
+            "INSERT INTO consultation_attendance (tenant_id, consultation_id, occupant, name, joined_at) VALUES ($1, $1, gen_random_uuid()::text, 'N', now())",
+        ),
+        (
             "consultation_rooms",
             "INSERT INTO consultation_rooms (tenant_id, jitsi_room, consultation_id) VALUES ($1, 'c-' || replace(gen_random_uuid()::text, '-', ''), $1)",
         ),

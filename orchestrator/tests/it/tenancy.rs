@@ -193,6 +193,10 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
             sample("/consultations/{subject}", none(), &active, (&member, 404), (&viewer, 200)),
         ),
         (
+            "listAttendance",
+            sample("/consultations/{subject}/attendance", none(), &active, (&member, 404), (&viewer, 200)),
+        ),
+        (
             "startConsultation",
             sample(
                 "/consultations/{subject}/start",

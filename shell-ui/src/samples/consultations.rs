@@ -3,6 +3,7 @@
 use super::{
     CONSULTATION, ConsultationPage, ConsultationRow, ConsultationStatus, ConsultationsPage, LinkTo, Samples,
 };
+use crate::pages::Attended;
 
 impl Samples {
     pub(super) fn consultation_rows(&self) -> Vec<ConsultationRow> {
@@ -46,6 +47,7 @@ impl Samples {
 
     pub(super) fn consultation(&self, status: ConsultationStatus) -> ConsultationPage {
         let over = matches!(status, ConsultationStatus::Ended | ConsultationStatus::Cancelled);
+        let started = matches!(status, ConsultationStatus::Active | ConsultationStatus::Ended);
         ConsultationPage {
             chrome: self.chrome("consultations"),
             id: CONSULTATION.into(),
@@ -58,9 +60,18 @@ impl Samples {
                 vec!["Amira Haddad".into(), "ليلى حداد".into()]
             },
             scheduled: Some(self.ago(-10)),
-            started: matches!(status, ConsultationStatus::Active | ConsultationStatus::Ended)
-                .then(|| self.ago(6)),
+            started: started.then(|| self.ago(6)),
             ended: (status == ConsultationStatus::Ended).then(|| self.ago(1)),
+            attendance: if started {
+                let attended = |name: &str, left| Attended {
+                    name: name.into(),
+                    joined: Some(self.ago(6)),
+                    left: if over { Some(self.ago(left)) } else { None },
+                };
+                vec![attended("Clara Osei", 1), attended("ليلى حداد", 2)]
+            } else {
+                Vec::new()
+            },
             approval: Some(LinkTo {
                 title: "Refund of 240 € for order 1182".into(),
                 href: "approval-approved.html".into(),

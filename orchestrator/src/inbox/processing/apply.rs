@@ -10,6 +10,7 @@ use super::{
 use crate::{
     app::AppState,
     auth::Permission,
+    consultations::ROOM_EVENT,
     conversations::{self, ESCALATE_NOTE},
     db::TenantTx,
     ids::{ConversationId, TenantId},
@@ -144,6 +145,16 @@ async fn effects(
         if let Some(Route::To(tenant)) = one.plan.route {
             store::hand_on(tx, &one.mark, tenant).await?;
             effects.insert("tenant".to_owned(), json!(tenant));
+        }
+        if let Some(event) = &one.plan.room {
+            let key = one.event.id.to_string();
+            let ids = Arc::clone(tx.ids());
+            let enqueued = jobs::enqueue(tx, ROOM_EVENT, &key, event, None);
+            match &one.plan.trace {
+                Some(sent) => sent.child(&*ids).scope(Arc::clone(&ids), enqueued).await?,
+                None => enqueued.await?,
+            }
+            effects.insert("jobs".to_owned(), json!([format!("{ROOM_EVENT} {key}")]));
         }
         let mut effects = Some(Value::Object(effects));
         for (number, part) in (0..).zip(&one.plan.parts) {

@@ -9,6 +9,7 @@
 mod apply;
 mod chatwoot;
 mod failures;
+mod jitsi;
 mod lanes;
 mod matrix;
 mod plan;

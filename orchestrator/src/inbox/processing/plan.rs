@@ -1,7 +1,8 @@
 use chrono::{DateTime, Utc};
 use connector_core::TraceContext;
+use connector_jitsi::RoomEvent;
 
-use super::{chatwoot, matrix};
+use super::{chatwoot, jitsi, matrix};
 use crate::{
     app::AppState,
     conversations::{EscalateNote, Observation},
@@ -17,6 +18,8 @@ pub(super) enum Poison {
     Unreadable(#[from] connector_chatwoot::webhook::ParseError),
     #[error("the transaction can't be read")]
     Transaction(#[from] connector_matrix::appservice::InvalidTransaction),
+    #[error("the event of a room can't be read")]
+    Room(#[source] serde_json::Error),
     #[error("the event is of another account than its source")]
     OtherAccount,
     #[error("inbox {inbox} of account {account} is mapped to no tenant")]
@@ -46,6 +49,8 @@ pub(super) struct Plan {
     pub note: Option<EscalateNote>,
     /// Whose it is, where that is to be found out.
     pub route: Option<Route>,
+    /// What happened in a room of Jitsi's.
+    pub room: Option<RoomEvent>,
     /// Where in which trace it was sent, where the sender says so and something follows from it.
     pub trace: Option<TraceContext>,
 }
@@ -73,7 +78,8 @@ fn read(event: &Event, with: &AppState, now: DateTime<Utc>) -> Result<Plan, Pois
         subject: event.subject.clone(),
         occurred_at: event.occurred_at.unwrap_or(event.received_at),
     };
-    let mut plan = Plan { parts: vec![own], observation: None, note: None, route: None, trace: None };
+    let mut plan =
+        Plan { parts: vec![own], observation: None, note: None, route: None, room: None, trace: None };
     match event.service.as_str() {
         chatwoot::SERVICE => {
             let request = RawRequest::open(key, &event.sealed_request)?;
@@ -85,6 +91,11 @@ fn read(event: &Event, with: &AppState, now: DateTime<Utc>) -> Result<Plan, Pois
         }
         matrix::SERVICE if event.kind == matrix::TRANSACTION => {
             matrix::read(&RawRequest::open(key, &event.sealed_request)?.body, event, &mut plan)?;
+        }
+        service if jitsi::SERVICES.contains(&service) => {
+            let request = RawRequest::open(key, &event.sealed_request)?;
+            jitsi::read(&request.body, &mut plan)?;
+            plan.trace = request.trace();
         }
         // What is known of it was known when it was received; nothing follows.
         _ => {}

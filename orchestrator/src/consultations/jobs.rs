@@ -1,0 +1,108 @@
+//! What happens by itself: what Jitsi's server tells of a room, and the end by time.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use connector_jitsi::RoomEvent;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    model::{Consultation, ConsultationStatus},
+    rooms, service, store,
+};
+use crate::{
+    app::AppState,
+    auth::Permission,
+    db::TenantTx,
+    ids::{ConsultationId, TenantId},
+    jobs::{Effect, Handler, Job, JobError, Registry, enqueue},
+    realtime::{self, EventType},
+};
+
+/// The job's kind that takes in what a Jitsi server tells of a room.
+pub const ROOM_EVENT: &str = "consultations.room_event";
+const EXPIRE: &str = "consultations.expire";
+const EMPTY: &str = "consultations.empty";
+
+/// The handlers of this slice's jobs.
+pub fn handlers(registry: Registry) -> Registry {
+    registry.with(ROOM_EVENT, Observe).with(EXPIRE, End).with(EMPTY, End)
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct About {
+    consultation_id: ConsultationId,
+}
+
+/// Ends a consultation, or cancels one that never begins, when its room is closed for good.
+pub(super) async fn when_expired(tx: &mut TenantTx, consultation: &Consultation) -> Result<(), sqlx::Error> {
+    let Some(at) = consultation.expires_at() else { return Ok(()) };
+    let key = format!("{}:{}", consultation.id, consultation.status.as_str());
+    enqueue(tx, EXPIRE, &key, &About { consultation_id: consultation.id }, Some(at)).await
+}
+
+/// Ends a consultation whose room is still empty at `at`.
+pub(super) async fn when_empty(
+    tx: &mut TenantTx,
+    consultation: &Consultation,
+    at: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    let key = format!("{}:{}", consultation.id, consultation.version);
+    enqueue(tx, EMPTY, &key, &About { consultation_id: consultation.id }, Some(at)).await
+}
+
+struct Observe;
+
+#[async_trait]
+impl Handler for Observe {
+    async fn run(&self, state: &AppState, job: &Job) -> Result<Effect, JobError> {
+        let event: RoomEvent = job.read()?;
+        let Some((mut tx, consultation)) = rooms::lock(state, &event.room).await? else {
+            return Ok(Effect::Nothing);
+        };
+        // The suite's source tells of everybody's rooms, a tenant's own of its own.
+        if job.tenant != TenantId::SUITE && job.tenant != consultation.tenant_id {
+            return Ok(Effect::Nothing);
+        }
+        job.complete(&mut tx).await?;
+        rooms::observe(&mut tx, consultation, &event).await?;
+        tx.commit().await?;
+        Ok(Effect::Committed)
+    }
+}
+
+struct End;
+
+#[async_trait]
+impl Handler for End {
+    async fn run(&self, state: &AppState, job: &Job) -> Result<Effect, JobError> {
+        let about: About = job.read()?;
+        let mut tx = state.database.worker_tx(job.tenant).await?;
+        job.complete(&mut tx).await?;
+        store::lock(&mut tx, job.tenant, about.consultation_id).await?;
+        if let Some(before) = store::find(&mut tx, &[job.tenant], about.consultation_id).await? {
+            end(&mut tx, &before, &job.kind).await?;
+        }
+        tx.commit().await?;
+        Ok(Effect::Committed)
+    }
+}
+
+async fn end(tx: &mut TenantTx, before: &Consultation, kind: &str) -> Result<(), sqlx::Error> {
+    let now = tx.now();
+    // It may have been started, or come back to, since.
+    let is_due = match kind {
+        EMPTY => {
+            before.status == ConsultationStatus::Active
+                && before.empty_until().is_some_and(|until| until <= now)
+        }
+        _ => before.expires_at().is_some_and(|at| at <= now),
+    };
+    let Some(after) = before.expired(now).filter(|_| is_due) else { return Ok(()) };
+    let (action, event) = match after.status {
+        ConsultationStatus::Cancelled => ("consultation.cancelled", EventType::ConsultationCancelled),
+        _ => ("consultation.ended", EventType::ConsultationEnded),
+    };
+    service::write_transition(tx, before, &after, action).await?;
+    realtime::append(tx, event, Permission::ConsultationRead, after.id.0).await
+}
