@@ -80,7 +80,7 @@ pub struct FakeJitsi {
     http: reqwest::Client,
     verifier: Verifier,
     events: Mutex<Option<Events>>,
-    state: StateFile<Rooms>,
+    state: StateFile<Kept>,
 }
 
 #[derive(Debug)]
@@ -90,7 +90,7 @@ enum Verifier {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Rooms {
+struct Kept {
     /// Counts people who joined; makes the address of each in its room.
     joined: u64,
     rooms: BTreeMap<String, Vec<Occupant>>,
@@ -120,7 +120,7 @@ impl FakeJitsi {
     /// # Errors
     /// Where the state can't be read or written.
     pub fn open(options: Options) -> Result<Arc<Self>, FakeStateError> {
-        let state = StateFile::open(&options.state_path, Rooms::default)?;
+        let state = StateFile::open(&options.state_path, Kept::default)?;
         let verifier = match &options.verification {
             Verification::Secret(secret) => Verifier::Secret(secret.clone()),
             Verification::KeyServer(url) => Verifier::KeyServer(KeyServer::new(url)),
