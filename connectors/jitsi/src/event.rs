@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    fn read(body: Value) -> Option<RoomEvent> {
+    fn read(body: &Value) -> Option<RoomEvent> {
         RoomEvent::read(body.to_string().as_bytes()).unwrap()
     }
 
@@ -184,12 +184,12 @@ mod tests {
                 Happened::Closed(vec![told(Some(at(160)))]),
             ),
         ] {
-            assert_eq!(read(body), Some(RoomEvent { room: "c-7f".to_owned(), at: at(time), happened }));
+            assert_eq!(read(&body), Some(RoomEvent { room: "c-7f".to_owned(), at: at(time), happened }));
         }
         let breakout = event("muc-room-created", json!({ "created_at": 99, "is_breakout": true }));
         for nothing in [breakout, event("muc-room-created", json!({})), event("muc-speaker-stats", json!({}))]
         {
-            assert_eq!(read(nothing), None);
+            assert_eq!(read(&nothing), None);
         }
     }
 
@@ -202,21 +202,21 @@ mod tests {
             })
         };
         let person = json!({ "participantId": "p-1", "id": "u-1", "name": "Cara", "moderator": "true" });
-        let occupant = read(event("PARTICIPANT_LEFT", person.clone())).unwrap();
+        let occupant = read(&event("PARTICIPANT_LEFT", person.clone())).unwrap();
         let time = DateTime::from_timestamp_millis(100_500).unwrap();
         assert_eq!((occupant.room.as_str(), occupant.at), ("c-7f", time));
         let Happened::Left(left) = occupant.happened else { panic!() };
         assert_eq!((left.occupant.as_str(), left.joined_at, left.left_at), ("p-1", None, Some(time)));
-        let Happened::Joined(joined) = read(event("PARTICIPANT_JOINED", person)).unwrap().happened else {
+        let Happened::Joined(joined) = read(&event("PARTICIPANT_JOINED", person)).unwrap().happened else {
             panic!()
         };
         assert_eq!((joined.id.as_deref(), joined.joined_at, joined.left_at), (Some("u-1"), Some(time), None));
-        assert_eq!(read(event("ROOM_CREATED", json!({}))).unwrap().happened, Happened::Opened);
-        assert_eq!(read(event("ROOM_DESTROYED", json!({}))).unwrap().happened, Happened::Closed(Vec::new()));
+        assert_eq!(read(&event("ROOM_CREATED", json!({}))).unwrap().happened, Happened::Opened);
+        assert_eq!(read(&event("ROOM_DESTROYED", json!({}))).unwrap().happened, Happened::Closed(Vec::new()));
         for nothing in
             [event("RECORDING_STARTED", json!({})), event("PARTICIPANT_JOINED", json!({})), json!({})]
         {
-            assert_eq!(read(nothing), None);
+            assert_eq!(read(&nothing), None);
         }
         assert!(RoomEvent::read(b"no json").is_err());
     }

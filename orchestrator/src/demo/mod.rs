@@ -122,7 +122,7 @@ impl Running {
         config.crypto.key_file = data_dir.key_file();
         config.database.url = database.app_url.into();
         config.database.worker_url = database.worker_url.into();
-        doubles.configure(&mut config, &data_dir);
+        doubles.configure(&mut config, data_dir);
         let start_page = Some(Arc::new(people::start_page(addresses)));
         let state = AppState::start(config, Environment { clock, ids, lifecycle, start_page }).await?;
         server::serve(&state, listener);
