@@ -33,7 +33,7 @@ struct Inner {
     /// Tells this process's own NOTIFYs apart.
     origin: Uuid,
     outgoing: Mutex<Outgoing>,
-    has_outgoing: Notify,
+    has_outgoing: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -43,12 +43,19 @@ struct Outgoing {
     tenants: BTreeSet<TenantId>,
 }
 
+impl Drop for Inner {
+    /// Lets the task see that nobody is left.
+    fn drop(&mut self) {
+        self.has_outgoing.notify_one();
+    }
+}
+
 /// Who is told when jobs or events have been committed.
 #[derive(Debug, Clone)]
 pub struct Wakeups(Arc<Inner>);
 
 impl Wakeups {
-    /// Starts telling; the task ends with the pool. `origin` is this process's, and no other's.
+    /// Starts telling; the task ends with the pool, or with the last of them. `origin` is this process's, and no other's.
     pub fn start(pool: PgPool, origin: Uuid) -> Self {
         let (events, _) = broadcast::channel(4096);
         let (lanes, _) = broadcast::channel(64);
@@ -58,7 +65,7 @@ impl Wakeups {
             lanes,
             origin,
             outgoing: Mutex::default(),
-            has_outgoing: Notify::new(),
+            has_outgoing: Arc::new(Notify::new()),
         }));
         tokio::spawn(notify_others(pool, Arc::downgrade(&wakeups.0)));
         wakeups
@@ -110,12 +117,15 @@ impl Wakeups {
 
 async fn notify_others(pool: PgPool, inner: std::sync::Weak<Inner>) {
     loop {
-        let Some(strong) = inner.upgrade() else { return };
+        let Some(has_outgoing) = inner.upgrade().map(|strong| Arc::clone(&strong.has_outgoing)) else {
+            return;
+        };
         tokio::select! {
-            () = strong.has_outgoing.notified() => {}
+            () = has_outgoing.notified() => {}
             () = pool.close_event() => return,
         }
         tokio::time::sleep(COALESCE).await;
+        let Some(strong) = inner.upgrade() else { return };
         let outgoing = std::mem::take(&mut *strong.outgoing.lock().unwrap_or_else(PoisonError::into_inner));
         let origin = strong.origin;
         drop(strong);

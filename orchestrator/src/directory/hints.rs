@@ -15,13 +15,16 @@ use crate::{http::problem::ErrorChain, ids::UserId};
 /// Events carry the time at which they were made and are seen when their transaction is over; clocks of Keycloak's nodes and
 /// ours differ: those of so long before the last one are looked at again.
 const OVERLAP: TimeDelta = TimeDelta::seconds(10);
+/// Events that are older than this are the comparison's, and those of a clock that is ahead don't hide the others': after a burst,
+/// the same ones aren't read for ever.
+const OLDEST: TimeDelta = TimeDelta::minutes(2);
 /// More than so many at once are a reason to compare everything.
 const MOST: usize = 200;
 
 /// What an event tells us to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hint {
-    /// This user: its groups have changed.
+    /// This user: its groups have changed. One that isn't known may have come into a tenant.
     Member(Uuid),
     /// This user, if it is known: it has changed itself, or its roles have.
     User(Uuid),
@@ -99,6 +102,8 @@ impl Hints {
 
     /// Looks for new events and reads whom they concern. Whether everything is to be compared now.
     pub async fn look(&mut self, directory: &Directory) -> bool {
+        let now = directory.clock.now();
+        self.latest = self.latest.clamp(now - OLDEST, now);
         let events = match directory.keycloak.admin_events(self.since()).await {
             Ok(events) => events,
             Err(error) => {
@@ -114,24 +119,28 @@ impl Hints {
         if told.everything {
             return true;
         }
-        if let Err(error) = follow(directory, &told).await {
+        follow(directory, &told).await.unwrap_or_else(|error| {
             tracing::warn!(error = %ErrorChain(&error), "who has changed in Keycloak could not be read; the next comparison will");
-        }
-        false
+            false
+        })
     }
 }
 
-async fn follow(directory: &Directory, told: &Told) -> Result<(), DirectoryError> {
-    if told.members.is_empty() && told.users.is_empty() {
-        return Ok(());
-    }
-    // Of people who have never had to do with us we want to know nothing.
-    let asked: Vec<Uuid> = told.users.difference(&told.members).copied().collect();
+/// Reads those who are known. Whether everything is to be compared: whose groups have changed and who isn't known may have come into a
+/// tenant, which its comparison shows. Of people who have never had to do with us we want to know nothing.
+async fn follow(directory: &Directory, told: &Told) -> Result<bool, DirectoryError> {
+    let asked: Vec<Uuid> = told.users.union(&told.members).copied().collect();
     let known = directory.known(&asked).await?;
-    for user in told.members.iter().copied().chain(known) {
-        directory.refresh_user(UserId(user)).await?;
+    let mut result = Ok(told.members.iter().any(|member| !known.contains(member)));
+    for user in known {
+        match directory.refresh_user(UserId(user)).await {
+            Err(error) if error.is_keycloak_down() => return Err(error),
+            // The others' events are as good.
+            Err(error) => result = Err(error),
+            Ok(_) => {}
+        }
     }
-    Ok(())
+    result
 }
 
 impl Directory {

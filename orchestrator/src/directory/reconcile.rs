@@ -13,6 +13,9 @@ const FOLLOW: Duration = Duration::from_secs(5);
 /// How often Keycloak's admin events are looked at in between.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// How many looks there are at least between two comparisons that events ask for.
+const TURNS: u32 = 3;
+
 /// Compares the mirror with Keycloak periodically, and in between whom its admin events tell of, so that whoever was disabled
 /// or removed from a group loses access though Keycloak ends no session then. Takes no input, may run anywhere and as often as
 /// one likes; of several replicas, one does it at a time, since Keycloak needn't be asked by all.
@@ -66,8 +69,10 @@ impl Reconciler {
         candidate.resign().await;
     }
 
-    /// Follows hints until it is time for the next comparison, or one of them asks for it. Whether to stop.
+    /// Follows hints until it is time for the next comparison, or one of them asks for it, which is heard once they have had some
+    /// turns: groups may change all the time. Whether to stop.
     async fn follow(&self, hints: &mut Hints, next: Instant, stop: &CancellationToken) -> bool {
+        let (earliest, mut is_asked) = (Instant::now() + self.look * TURNS, false);
         loop {
             let look = Instant::now() + self.look;
             if look >= next {
@@ -78,11 +83,13 @@ impl Reconciler {
             }
             tokio::select! {
                 () = stop.cancelled() => return true,
-                everything = hints.look(&self.directory) => {
-                    if everything {
-                        return false;
-                    }
+                // However many are to be read, the comparison comes in time.
+                everything = tokio::time::timeout_at(next, hints.look(&self.directory)) => {
+                    is_asked |= everything.unwrap_or(true);
                 }
+            }
+            if is_asked && Instant::now() >= earliest {
+                return false;
             }
         }
     }

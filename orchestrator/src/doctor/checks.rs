@@ -13,7 +13,7 @@ use super::Check;
 use crate::{
     auth::session,
     clock::SharedClock,
-    config::Config,
+    config::{Config, JitsiDialect},
     crypto::MasterKey,
     db::{ConnectError, Database, migrate},
     http::problem::ErrorChain,
@@ -53,6 +53,11 @@ pub(super) fn settings(config: &Config) -> Check {
 /// The sources, too, where they can be read.
 pub(super) async fn database(config: &Config, clock: &SharedClock) -> (Check, Option<Vec<WebhookSource>>) {
     let check = Check::new("database");
+    if [&config.database.url, &config.database.worker_url].iter().any(|url| url.expose_secret().is_empty()) {
+        let mend =
+            "give both logins as postgres://user:password@host/database; `chancery migrate` makes them";
+        return (check.fails("database.url or database.worker_url is missing", mend), None);
+    }
     let ids = Arc::new(RandomIds);
     let database = match Database::connect(&config.database, Arc::clone(clock), ids, Vec::new()).await {
         Ok(database) => database,
@@ -205,7 +210,7 @@ pub(super) async fn chatwoot(
     if of_chatwoot.is_empty() {
         return check.attention(
             "nothing posts here for it",
-            "add a source for each account: chancery inbox source add --service chatwoot --scheme chatwoot --account ACCOUNT --tenant TENANT",
+            "set each account up: chancery chatwoot install --account ACCOUNT --tenant TENANT",
         );
     }
     for source in of_chatwoot {
@@ -245,7 +250,9 @@ fn webhook(
     } else {
         check.fails(
             format!("it posts nothing to the source {}", source.name),
-            format!("add a webhook in Chatwoot (Settings → Integrations → Webhooks) with the URL {url}"),
+            format!(
+                "`chancery chatwoot install` registers it; by hand, add a webhook in Chatwoot (Settings → Integrations → Webhooks) with the URL {url}"
+            ),
         )
     }
 }
@@ -272,7 +279,7 @@ pub(super) async fn matrix(config: &Config, clock: &SharedClock, sources: Option
     check
 }
 
-pub(super) async fn jitsi(config: &Config, clock: &SharedClock) -> Check {
+pub(super) async fn jitsi(config: &Config, clock: &SharedClock, sources: Option<&[WebhookSource]>) -> Check {
     let (tools, check) = match tools(config, clock, Check::new("jitsi")) {
         Ok(tools) => tools,
         Err(check) => return check,
@@ -283,7 +290,24 @@ pub(super) async fn jitsi(config: &Config, clock: &SharedClock) -> Check {
         client.reach(&["external_api.js"]).await?;
         Ok(ServerInfo { clock_ahead: client.clock_ahead(), ..ServerInfo::default() })
     };
-    server(check, "Jitsi Meet", reached.await, REACH)
+    let mut check = server(check, "Jitsi Meet", reached.await, REACH);
+    let is_own = config.jitsi.dialect == JitsiDialect::Prosody;
+    if is_own && config.jitsi.reservation_secret.expose_secret().is_empty() {
+        check = check.attention(
+            "whoever has a token opens a room, also outside its consultation's time",
+            "set jitsi.reservation_secret, and let Prosody ask here before it opens one",
+        );
+    }
+    let (service, scheme) = if is_own { ("jitsi", "jitsi-event-sync") } else { ("jaas", "jaas") };
+    if sources.is_some() && of_service(sources, service).is_empty() {
+        check = check.attention(
+            "who was in a room isn't heard here",
+            format!(
+                "add a source: chancery inbox source add --service {service} --scheme {scheme} --tenant suite"
+            ),
+        );
+    }
+    check
 }
 
 pub(super) async fn address(config: &Config, clock: &SharedClock) -> Check {

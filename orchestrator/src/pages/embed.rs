@@ -32,7 +32,7 @@ use crate::{
     auth::{Permission, Visitor, routes::POPUP_RETURN, session},
     config::origin,
     conversations::{self, Beside, EscalateError, Escalation, MAX_REASON},
-    http::{Problem, ProblemResult, extract::ApiQuery, problem::ErrorChain},
+    http::{Problem, ProblemResult, extract::ApiQuery, middleware::Charge, problem::ErrorChain},
 };
 
 /// The session inside Chatwoot.
@@ -86,7 +86,9 @@ fn render(state: &AppState, panel: EmbedPanel, code: Option<String>) -> PageResu
         panel,
     };
     let mut response = page(StatusCode::OK, &shown)?;
-    response.extensions_mut().insert(FrameAncestor(tool));
+    // Every frame around it has to be admitted: where the shell frames Chatwoot, the shell's, too.
+    let ancestors = if state.config.chatwoot.embed { format!("'self' {tool}") } else { tool };
+    response.extensions_mut().insert(FrameAncestor(ancestors));
     Ok(response)
 }
 
@@ -105,9 +107,12 @@ pub(super) struct Shown {
 pub(super) async fn panel(
     State(state): State<AppState>,
     guest: Guest,
+    charge: Charge,
     ApiQuery(shown): ApiQuery<Shown>,
 ) -> PageResult {
     let Some(visitor) = guest.0 else { return render(&state, EmbedPanel::SignIn, None) };
+    // It asks Keycloak and Chatwoot, whose limits notes and webhooks need.
+    charge.to(state.limits.session.take(&visitor.key))?;
     let panel = match find(&state, &visitor, shown).await {
         Ok((place, found)) => beside(&state, &place, found, shown, EscalateForm::default(), None).await?,
         Err(panel) => panel,

@@ -391,7 +391,12 @@ impl Source {
         if self.tenant != TenantId::SUITE {
             return self.tenant;
         }
-        Mapped::route(&self.mapped, inbox).unwrap_or(TenantId::SUITE)
+        Mapped::route(&self.mapped, inbox).map_or(TenantId::SUITE, |mapped| mapped.tenant)
+    }
+
+    /// Since when what comes from an inbox has been whose it is now; none where that was always so.
+    pub fn held_since(&self, inbox: Option<i64>) -> Option<DateTime<Utc>> {
+        Mapped::route(&self.mapped, inbox).map(|mapped| mapped.created_at)
     }
 
     /// What its service is called in metrics: its own name where it is a tool that we know, and `other` where it isn't. What owners

@@ -77,6 +77,12 @@ pub(super) fn require(tx: &TenantTx, permission: Permission, tenant: TenantId) -
     }
 }
 
+/// Whether the actor may say whose an account of Chatwoot is. One token opens all of them to us: a tenant's owners could name
+/// another's, have it read, and write into its conversations.
+fn may_name_accounts(tx: &TenantTx, tenant: TenantId) -> bool {
+    tenant == TenantId::SUITE || matches!(tx.actor(), Actor::System)
+}
+
 /// The tenants whose sources the transaction's actor may see.
 fn readable(tx: &TenantTx) -> Vec<TenantId> {
     match tx.actor() {
@@ -238,6 +244,12 @@ pub async fn add(
     check_limit(new.limit, &mut faults);
     if let Some(secret) = new.secret.as_ref().filter(|_| faults.is_empty()) {
         faults.extend(check_secret(&new.scheme, secret, "/secret").err());
+    }
+    if faults.is_empty() && new.scheme == SourceScheme::Chatwoot && !may_name_accounts(tx, tenant) {
+        faults.push(Fault::new(
+            "/scheme",
+            "is set up by who runs the suite, by `chancery chatwoot install`: an account is asked with the suite's own token",
+        ));
     }
     if !faults.is_empty() {
         return Err(SourceError::Invalid(faults));

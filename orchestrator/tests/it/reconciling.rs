@@ -2,7 +2,7 @@
 
 use chancery::{
     inbox::Reconciling,
-    testing::{ACME, TestApp},
+    testing::{ACME, GLOBEX, TestApp},
 };
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -117,4 +117,32 @@ async fn each_account_is_looked_at_from_where_it_was_left_and_one_that_cannot_be
         .await,
         0
     );
+}
+
+#[tokio::test]
+async fn what_came_while_an_inbox_was_anothers_is_not_found_for_whose_it_is_now() {
+    let app = TestApp::start().await;
+    let reconciling = Reconciling::new(app.state().clone());
+    let suite = json!({ "tenantId": "/suite", "service": "chatwoot", "account": "1", "scheme": { "type": "chatwoot" } });
+    let source = app.suite_admin().post("/sources", &suite).await.expect(201);
+    let mapping = format!("/sources/{}/mappings/others", source["id"].as_str().unwrap());
+    let map = async |tenant: &str| {
+        app.suite_admin().put(&mapping, &json!({ "tenantId": tenant })).await.expect(200);
+    };
+    map(ACME).await;
+    let number = open_in_chatwoot(&app).await;
+    note(&app, number, "For acme").await;
+    pass(&app, 60);
+    map(GLOBEX).await;
+    reconciling.run_once().await;
+    app.run_jobs().await;
+    let globex = app.add_person("globex-agent", &["/organizations/globex/agents"]);
+    let theirs = format!("/conversations?tenantId={GLOBEX}");
+    assert!(items(&globex, &theirs).await.is_empty());
+    // From now on it is theirs.
+    note(&app, number, "For globex").await;
+    pass(&app, 60);
+    reconciling.run_once().await;
+    app.run_jobs().await;
+    assert_eq!(items(&globex, &theirs).await[0]["displayId"], number);
 }

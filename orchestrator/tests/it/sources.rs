@@ -221,6 +221,16 @@ async fn what_changes_nothing_leaves_no_trace_and_a_scheme_must_fit_the_secrets(
 }
 
 #[tokio::test]
+async fn an_owner_names_no_account_of_chatwoot_which_could_be_anothers() {
+    let app = TestApp::start().await;
+    let owner = owner(&app);
+    let of = |tenant: &str| json!({ "tenantId": tenant, "service": "chatwoot", "account": "9", "scheme": { "type": "chatwoot" } });
+    let problem = owner.post("/sources", &of(ACME)).await;
+    assert_eq!((problem.problem(422).as_str(), problem.pointers()), ("invalid", vec!["/scheme".to_owned()]));
+    app.suite_admin().post("/sources", &of("/suite")).await.expect(201);
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_pointed_at() {
     let app = TestApp::start().await;
     let owner = owner(&app);

@@ -123,7 +123,13 @@ pub(super) async fn server_version(config: &RedisConfig) -> Result<String, Stora
         .set_response_timeout(Some(ANSWER_DEADLINE))
         .set_number_of_retries(0);
     let mut connection = client(config)?.get_connection_manager_with_config(deadlines).await?;
-    let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
+    let info: Result<String, RedisError> =
+        redis::cmd("INFO").arg("server").query_async(&mut connection).await;
+    let info = match info {
+        Ok(info) => info,
+        // A login that may do what sessions need may do no more.
+        Err(_) => redis::cmd("PING").query_async(&mut connection).await?,
+    };
     let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
     Ok(version.unwrap_or("of an unknown version").to_owned())
 }

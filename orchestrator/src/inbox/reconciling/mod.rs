@@ -12,7 +12,7 @@ use std::{collections::HashMap, time::Duration};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use chrono::{DateTime, TimeDelta, Utc};
 use connector_chatwoot::{ChatwootClient, Conversation, Message, MessageType, webhook};
-use connector_core::ConnectorError;
+use connector_core::{ConnectorError, ErrorKind};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -58,6 +58,17 @@ enum ReconcileError {
     NotStored(#[from] super::accepting::NotStored),
     #[error("what was found makes no event")]
     NoEvent(#[from] webhook::ParseError),
+}
+
+impl ReconcileError {
+    /// Whether it is about what was read of one conversation, so that the account's others can be looked at.
+    fn is_of_the_conversation(&self) -> bool {
+        match self {
+            Self::Chatwoot(error) => matches!(error.kind, ErrorKind::Permanent | ErrorKind::Misconfigured),
+            Self::NoEvent(_) | Self::NotStored(super::accepting::NotStored::Refused) => true,
+            Self::Database(_) | Self::Source(_) | Self::Crypto(_) | Self::NotStored(_) => false,
+        }
+    }
 }
 
 /// Looks for what no webhook has told.
@@ -169,7 +180,14 @@ impl Reconciling {
         };
         let window = u32::try_from((now - since).num_seconds().max(1)).unwrap_or(u32::MAX);
         for conversation in turn.client.conversations_updated_within(window).await? {
-            turn.conversation(&conversation).await?;
+            match turn.conversation(&conversation).await {
+                Err(error) if error.is_of_the_conversation() => {
+                    // The next turn would fail at it as well, and the others wait.
+                    metrics::counter!("chancery_chatwoot_reconcile_failures_total").increment(1);
+                    tracing::warn!(source = %of.id, conversation = conversation.id, error = %ErrorChain(&error), "a conversation of Chatwoot could not be reconciled and is left out");
+                }
+                result => result?,
+            }
         }
         let mut tx = state.database.worker_tx(of.tenant_id).await?;
         store::reach(&mut tx, of.tenant_id, of.id, until).await?;
@@ -181,7 +199,8 @@ impl Reconciling {
 impl Turn<'_> {
     async fn conversation(&mut self, conversation: &Conversation) -> Result<(), ReconcileError> {
         let before = self.found;
-        let messages = self.messages(conversation.id).await?;
+        let since = self.since_of(conversation);
+        let messages = self.messages(conversation.id, since).await?;
         let missing = self.unknown(conversation, &messages).await?;
         for message in missing {
             let mail = self.mail_of(&message).await?;
@@ -195,7 +214,11 @@ impl Turn<'_> {
     }
 
     /// The messages of the time in question that a webhook would have told, the oldest first.
-    async fn messages(&self, conversation: i64) -> Result<Vec<Message>, ReconcileError> {
+    async fn messages(
+        &self,
+        conversation: i64,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<Message>, ReconcileError> {
         let mut found: Vec<Message> = Vec::new();
         let mut before = None;
         for _ in 0..MOST_PAGES {
@@ -204,7 +227,7 @@ impl Turn<'_> {
             let is_last = page.len() < 20;
             found.extend(page);
             let Some(oldest) = oldest else { break };
-            let is_older = oldest.created_at.is_none_or(|at| at < self.since);
+            let is_older = oldest.created_at.is_none_or(|at| at < since);
             if is_last || is_older || before.is_some_and(|before| oldest.id >= before) {
                 break;
             }
@@ -213,10 +236,16 @@ impl Turn<'_> {
         found.retain(|message| {
             message.message_type != MessageType::Activity
                 && !message.is_deleted()
-                && message.created_at.is_some_and(|at| (self.since..=self.until).contains(&at))
+                && message.created_at.is_some_and(|at| (since..=self.until).contains(&at))
         });
         found.sort_by_key(|message| message.id);
         Ok(found)
+    }
+
+    /// Since when a conversation's messages are looked at: what came while its inbox was another's stays that one's.
+    fn since_of(&self, conversation: &Conversation) -> DateTime<Utc> {
+        let held = self.source.held_since(conversation.inbox_id);
+        held.map_or(self.since, |held| self.since.max(held))
     }
 
     /// Who may have got what comes of a conversation: its inbox' tenant, and the suite, while there was no mapping.
@@ -255,7 +284,8 @@ impl Turn<'_> {
 
     /// Whether the mirror lacks the conversation, or shows less than what Chatwoot has had for a while.
     async fn is_behind(&self, conversation: &Conversation) -> Result<bool, ReconcileError> {
-        let Some(updated_at) = conversation.updated_at.filter(|at| *at <= self.until) else {
+        let looked_at = self.since_of(conversation)..=self.until;
+        let Some(updated_at) = conversation.updated_at.filter(|at| looked_at.contains(at)) else {
             return Ok(false);
         };
         let tenant = self.source.tenant_of(conversation.inbox_id);

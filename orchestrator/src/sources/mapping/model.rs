@@ -46,10 +46,14 @@ pub(in crate::sources) struct Mapped {
 }
 
 impl Mapped {
-    /// Whose what comes from an inbox is; none where nobody has said so.
-    pub fn route(all: &[Self], inbox: Option<i64>) -> Option<TenantId> {
-        let of = |wanted: i64| all.iter().find(|one| one.inbox == wanted).map(|one| one.tenant);
-        inbox.filter(|id| *id > OTHERS).and_then(of).or_else(|| of(OTHERS))
+    /// The mapping of what comes from an inbox; none where nobody has said whose it is. What names no inbox, such as a contact, may be
+    /// anybody's of the account: it is somebody's only where all of it is.
+    pub fn route(all: &[Self], inbox: Option<i64>) -> Option<&Self> {
+        let of = |wanted: i64| all.iter().find(|one| one.inbox == wanted);
+        match inbox.filter(|id| *id > OTHERS) {
+            Some(id) => of(id).or_else(|| of(OTHERS)),
+            None => of(OTHERS).filter(|_| all.len() == 1),
+        }
     }
 }
 
@@ -90,7 +94,7 @@ mod tests {
 
     #[test]
     fn an_inbox_goes_to_its_tenant_else_to_that_of_the_others_and_else_to_nobody() {
-        let route = |all: &[Mapped], inbox| Mapped::route(all, inbox).map(|tenant| tenant.0.as_u128());
+        let route = |all: &[Mapped], inbox| Mapped::route(all, inbox).map(|one| one.tenant.0.as_u128());
         let by_inbox = [mapped(3, 30), mapped(4, 40)];
         assert_eq!(route(&by_inbox, Some(3)), Some(30));
         assert_eq!(route(&by_inbox, Some(4)), Some(40));
@@ -98,7 +102,8 @@ mod tests {
         assert_eq!((route(&by_inbox, None), route(&by_inbox, Some(0))), (None, None));
         let with_others = [mapped(3, 30), mapped(0, 99)];
         assert_eq!(route(&with_others, Some(3)), Some(30));
-        assert_eq!((route(&with_others, Some(5)), route(&with_others, None)), (Some(99), Some(99)));
+        assert_eq!((route(&with_others, Some(5)), route(&with_others, None)), (Some(99), None));
+        assert_eq!((route(&with_others[1..], Some(5)), route(&with_others[1..], None)), (Some(99), Some(99)));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub async fn mapped(
     inbox: Option<i64>,
 ) -> Result<Option<TenantId>, sqlx::Error> {
     let mapped = store::of_source(&mut database.system_tx().await?, source).await?;
-    Ok(Mapped::route(&mapped, inbox))
+    Ok(Mapped::route(&mapped, inbox).map(|found| found.tenant))
 }
 
 /// The source as the actor may map it, held until the transaction ends: a suite's of Chatwoot.
