@@ -93,12 +93,12 @@ struct Wanted {
     mail_owner: Option<String>,
 }
 
-/// A reservation in Prosody's words. Its name is its id: that is all that we are asked by.
+/// A reservation in Prosody's words. Its id is the room and when it was opened: what is told of one opening is not of the next.
 fn conference(reserved: &Reserved, name: &str, owner: Option<&str>) -> Value {
     let consultation = &reserved.consultation;
     let opened_at = consultation.room_opened_at.unwrap_or(consultation.updated_at);
     json!({
-        "id": consultation.jitsi_room,
+        "id": format!("{}.{}", consultation.jitsi_room, opened_at.timestamp_millis()),
         "name": name,
         "mail_owner": owner.map_or_else(|| consultation.host_id.to_string(), str::to_owned),
         "start_time": opened_at.to_rfc3339_opts(SecondsFormat::Millis, true),
@@ -114,7 +114,13 @@ fn refusal(error: ConsultationError) -> Response {
     message(status, problem.title())
 }
 
-/// A room is wanted that isn't there yet.
+/// The room and the opening of a reservation's id; no name of a room has a dot.
+fn read_id(id: &str) -> (&str, Option<i64>) {
+    id.split_once('.').map_or((id, None), |(room, opened_at)| (room, opened_at.parse().ok()))
+}
+
+/// A room is wanted that isn't there yet. Said again (the answer was lost, or that it is gone never came), it may be as well: after
+/// a conflict, Prosody would look for a room of its id, which hasn't the name of one under a tenant of Jitsi's.
 async fn reserve(
     _: Prosody,
     State(state): State<AppState>,
@@ -124,10 +130,6 @@ async fn reserve(
         return message(StatusCode::BAD_REQUEST, "This is no request for a room");
     };
     match rooms::reserve(&state, &wanted.name).await {
-        Ok(reserved) if reserved.is_known => {
-            let id = reserved.consultation.jitsi_room;
-            (StatusCode::CONFLICT, Json(json!({ "conflict_id": id }))).into_response()
-        }
         Ok(reserved) => {
             Json(conference(&reserved, &wanted.name, wanted.mail_owner.as_deref())).into_response()
         }
@@ -135,17 +137,19 @@ async fn reserve(
     }
 }
 
-/// What Prosody asks for after a conflict: it goes on with what is reserved.
+/// What is reserved.
 async fn reserved(prosody: Prosody, State(state): State<AppState>) -> Response {
-    match rooms::reserved(&state, &prosody.room).await {
-        Ok(reserved) => Json(conference(&reserved, &prosody.room, None)).into_response(),
+    let (room, _) = read_id(&prosody.room);
+    match rooms::reserved(&state, room).await {
+        Ok(reserved) => Json(conference(&reserved, room, None)).into_response(),
         Err(error) => refusal(error),
     }
 }
 
 /// The room is gone.
 async fn release(prosody: Prosody, State(state): State<AppState>) -> Response {
-    match rooms::release(&state, &prosody.room).await {
+    let (room, reserved_at) = read_id(&prosody.room);
+    match rooms::release(&state, room, reserved_at).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => refusal(error),
     }

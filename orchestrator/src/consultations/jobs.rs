@@ -1,7 +1,6 @@
 //! What happens by itself: what Jitsi's server tells of a room, and the end by time.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use connector_jitsi::RoomEvent;
 use serde::{Deserialize, Serialize};
 
@@ -41,12 +40,9 @@ pub(super) async fn when_expired(tx: &mut TenantTx, consultation: &Consultation)
     enqueue(tx, EXPIRE, &key, &About { consultation_id: consultation.id }, Some(at)).await
 }
 
-/// Ends a consultation whose room is still empty at `at`.
-pub(super) async fn when_empty(
-    tx: &mut TenantTx,
-    consultation: &Consultation,
-    at: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
+/// Ends a consultation whose room is still empty then.
+pub(super) async fn when_empty(tx: &mut TenantTx, consultation: &Consultation) -> Result<(), sqlx::Error> {
+    let Some(at) = consultation.empty_until() else { return Ok(()) };
     let key = format!("{}:{}", consultation.id, consultation.version);
     enqueue(tx, EMPTY, &key, &About { consultation_id: consultation.id }, Some(at)).await
 }
@@ -88,6 +84,12 @@ impl Handler for End {
     }
 }
 
+/// Whether somebody came in after the room was closed last, and hasn't left: then it was opened again, which is yet to be told.
+async fn is_somebody_in(tx: &mut TenantTx, consultation: &Consultation) -> Result<bool, sqlx::Error> {
+    let there = store::attendance(tx, consultation.tenant_id, consultation.id).await?;
+    Ok(there.iter().any(|one| one.left_at.is_none() && one.joined_at >= consultation.room_closed_at))
+}
+
 async fn end(tx: &mut TenantTx, before: &Consultation, kind: &str) -> Result<(), sqlx::Error> {
     let now = tx.now();
     // It may have been started, or come back to, since.
@@ -95,6 +97,7 @@ async fn end(tx: &mut TenantTx, before: &Consultation, kind: &str) -> Result<(),
         EMPTY => {
             before.status == ConsultationStatus::Active
                 && before.empty_until().is_some_and(|until| until <= now)
+                && !is_somebody_in(tx, before).await?
         }
         _ => before.expires_at().is_some_and(|at| at <= now),
     };

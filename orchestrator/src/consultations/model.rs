@@ -17,6 +17,10 @@ const EARLY: TimeDelta = TimeDelta::minutes(30);
 const GRACE: TimeDelta = TimeDelta::hours(2);
 /// For so long its room may be empty before its planned end without it being over.
 const BREAK: TimeDelta = TimeDelta::minutes(10);
+/// So long after a room is reserved, that it is made is the same opening.
+const MAKING: TimeDelta = TimeDelta::seconds(10);
+/// What an opening is later by, at least, than all that was before.
+const MOMENT: TimeDelta = TimeDelta::milliseconds(1);
 
 /// How far a consultation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema)]
@@ -71,7 +75,7 @@ pub struct Consultation {
     pub duration_minutes: i32,
     /// When its room was opened last, as Jitsi's server tells.
     pub room_opened_at: Option<DateTime<Utc>>,
-    /// When its room was closed last, as Jitsi's server tells.
+    /// When its room was closed last, as Jitsi's server tells; when it was opened, where it must have been closed by then.
     pub room_closed_at: Option<DateTime<Utc>>,
     /// When it began.
     pub started_at: Option<DateTime<Utc>>,
@@ -143,9 +147,14 @@ impl Consultation {
         std::iter::once(self.host_id).chain(self.participant_ids.iter().copied()).collect()
     }
 
-    /// When it ends as planned: so long after it began, or is to begin, as it is to be.
+    /// The time that is set for it, unless it was started so long before that it no longer counts.
+    fn set_for(&self) -> Option<DateTime<Utc>> {
+        self.scheduled_at.filter(|set| self.started_at.is_none_or(|started| started >= *set - EARLY))
+    }
+
+    /// When it ends as planned: so long after it began, or is to begin, as it is to be. Who is early takes nothing off it.
     fn planned_end(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        let begin = self.started_at.or(self.scheduled_at).unwrap_or(now);
+        let begin = self.started_at.max(self.set_for()).unwrap_or(now);
         begin + TimeDelta::minutes(i64::from(self.duration_minutes))
     }
 
@@ -167,37 +176,77 @@ impl Consultation {
         }
     }
 
-    /// Whether there is a room at Jitsi's server, as far as that told.
+    /// Whether there is a room at Jitsi's server, as far as that told. Of one moment, the opening is the later.
     pub fn is_room_open(&self) -> bool {
-        self.room_opened_at.is_some_and(|opened| self.room_closed_at.is_none_or(|closed| closed < opened))
+        self.room_opened_at.is_some_and(|opened| self.room_closed_at.is_none_or(|closed| closed <= opened))
     }
 
-    /// The consultation with its room opened at `at`; none where it is open, or was opened later.
-    pub fn room_opened(&self, at: DateTime<Utc>, now: DateTime<Utc>) -> Option<Self> {
-        let is_later = self.room_opened_at.is_none_or(|opened| opened <= at);
-        (!self.is_room_open() && is_later).then(|| Self {
-            room_opened_at: Some(at),
+    fn with_room(
+        &self,
+        opened_at: Option<DateTime<Utc>>,
+        closed_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            room_opened_at: opened_at,
+            room_closed_at: closed_at,
             version: self.version + 1,
             updated_at: now,
             ..self.clone()
-        })
+        }
     }
 
-    /// The consultation with its room closed at `at`; none where it was opened later, or closed then or later. That it was
-    /// opened may be told only afterwards.
-    pub fn room_closed(&self, at: DateTime<Utc>, now: DateTime<Utc>) -> Option<Self> {
-        // Some servers tell whole seconds: within one, closing comes last.
-        let opened_at = self.room_opened_at.filter(|opened| at.timestamp() <= opened.timestamp());
-        if opened_at.is_some_and(|opened| at.timestamp() < opened.timestamp()) {
+    /// The same opened at `at`. Where it is open, that it was closed before wasn't told, and isn't to close it again.
+    fn opened(&self, at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
+        let closed_at = if self.is_room_open() { Some(at) } else { self.room_closed_at };
+        self.with_room(Some(at), closed_at, now)
+    }
+
+    /// The consultation with its room reserved at `now`, which nobody asks for where there is a room: it is another opening,
+    /// later than all that was before.
+    pub fn room_reserved(&self, now: DateTime<Utc>) -> Self {
+        let last = self.room_opened_at.max(self.room_closed_at);
+        self.opened(last.map_or(now, |last| now.max(last + MOMENT)), now)
+    }
+
+    /// The consultation with its room opened at `at`, as told; none where that is known, or it was opened later. That it was
+    /// closed before, or since, may be told only afterwards.
+    pub fn room_opened(&self, at: DateTime<Utc>, now: DateTime<Utc>) -> Option<Self> {
+        let is_before_closing = self.room_closed_at.is_some_and(|closed| at.timestamp() < closed.timestamp());
+        let making = if self.is_room_open() || is_before_closing { MAKING } else { TimeDelta::zero() };
+        if self.room_opened_at.is_some_and(|opened| at <= opened + making) {
             return None;
         }
-        let at = opened_at.map_or(at, |opened| opened.max(at));
-        self.room_closed_at.is_none_or(|closed| closed < at).then(|| Self {
-            room_closed_at: Some(at),
-            version: self.version + 1,
-            updated_at: now,
-            ..self.clone()
-        })
+        // Some servers tell whole seconds: within one, a room that was closed was opened again.
+        let closed_at = self.room_closed_at.filter(|closed| closed.timestamp() == at.timestamp());
+        Some(self.opened(closed_at.map_or(at, |closed| closed.max(at)), now))
+    }
+
+    /// The consultation with its room closed at `at`, as told; none where it was opened later, or closed then or later. That
+    /// it was opened may be told only afterwards.
+    pub fn room_closed(&self, at: DateTime<Utc>, now: DateTime<Utc>) -> Option<Self> {
+        if self.room_closed_at.is_some_and(|closed| closed >= at) {
+            return None;
+        }
+        let Some(opened_at) = self.room_opened_at else {
+            return Some(self.with_room(None, Some(at), now));
+        };
+        // Some servers tell whole seconds: within one, this is the first closing that is told of.
+        let is_told_of = self.room_closed_at.is_some_and(|closed| closed.timestamp() == at.timestamp());
+        let is_whole_second = at.timestamp_subsec_nanos() == 0;
+        let is_same_second = is_whole_second && at.timestamp() == opened_at.timestamp();
+        if (at < opened_at && !is_same_second) || (is_same_second && is_told_of) {
+            return None;
+        }
+        Some(self.with_room(Some(opened_at), Some(at.max(opened_at + MOMENT)), now))
+    }
+
+    /// The consultation with its room released at `now`, as it was reserved at `reserved_at`, in whole milliseconds, where that
+    /// is said; none where it isn't open, or was opened again since.
+    pub fn room_released(&self, reserved_at: Option<i64>, now: DateTime<Utc>) -> Option<Self> {
+        let opened_at = self.room_opened_at.filter(|_| self.is_room_open())?;
+        let is_another = reserved_at.is_some_and(|reserved| reserved < opened_at.timestamp_millis());
+        (!is_another).then(|| self.with_room(Some(opened_at), Some(now.max(opened_at + MOMENT)), now))
     }
 
     /// When nobody is let in any more, and it is over whatever its host does: for one that has begun, or whose time is set.
@@ -207,24 +256,41 @@ impl Consultation {
         Some(self.planned_end(begin) + GRACE)
     }
 
-    /// When it is over because its room is empty: after a break, or at once where it was to end by then.
+    /// When it is over because its room is empty: after a break, or at once where it was to end by then. Never before the time
+    /// that is set for it, nor by what was before it was started.
     pub fn empty_until(&self) -> Option<DateTime<Utc>> {
         let closed_at = self.room_closed_at.filter(|_| !self.is_room_open())?;
+        if self.started_at.is_some_and(|started| closed_at < started) {
+            return None;
+        }
         let is_done = closed_at >= self.planned_end(closed_at);
-        Some(if is_done { closed_at } else { closed_at + BREAK })
+        Some(if is_done {
+            closed_at
+        } else {
+            self.set_for().map_or(closed_at, |set| set.max(closed_at)) + BREAK
+        })
     }
 
-    /// The consultation over by time: ended, when its room was left last, or cancelled where it never began.
+    /// The consultation over by time: ended, when its room was left last, or cancelled where it never began. Where nobody tells
+    /// who is in a room, that it was opened says that it began.
     pub fn expired(&self, now: DateTime<Utc>) -> Option<Self> {
         let over = match self.status {
             ConsultationStatus::Active => self.ended(now),
+            ConsultationStatus::Scheduled if self.room_opened_at.is_some() => Ok(Some(Self {
+                status: ConsultationStatus::Ended,
+                started_at: self.room_opened_at,
+                ended_at: Some(now),
+                version: self.version + 1,
+                updated_at: now,
+                ..self.clone()
+            })),
             ConsultationStatus::Scheduled => self.cancelled(now),
             ConsultationStatus::Ended | ConsultationStatus::Cancelled => return None,
         };
         let mut over = over.ok().flatten()?;
         let left_at = self.room_closed_at.filter(|_| !self.is_room_open());
         over.ended_at =
-            over.ended_at.map(|ended| left_at.unwrap_or(ended).max(self.started_at.unwrap_or(ended)));
+            over.ended_at.map(|ended| left_at.unwrap_or(ended).max(over.started_at.unwrap_or(ended)));
         Some(over)
     }
 

@@ -26,8 +26,6 @@ pub(super) struct Reserved {
     pub consultation: Consultation,
     /// Until when.
     pub closes_at: DateTime<Utc>,
-    /// Whether it was reserved before, and not released since.
-    pub is_known: bool,
 }
 
 /// The name of a room as we know it: without the tenant of Jitsi's before it.
@@ -55,10 +53,7 @@ async fn write(tx: &mut TenantTx, after: &Consultation, action: &'static str) ->
     store::update(tx, after).await?;
     let new = json!({ "roomOpenedAt": after.room_opened_at, "roomClosedAt": after.room_closed_at, "version": after.version });
     record(tx, after, action, new).await?;
-    if let Some(at) = after.empty_until() {
-        jobs::when_empty(tx, after, at).await?;
-    }
-    Ok(())
+    jobs::when_empty(tx, after).await
 }
 
 async fn record(
@@ -84,7 +79,7 @@ async fn apply(tx: &mut TenantTx, after: &Consultation, action: &'static str) ->
     realtime::append(tx, EventType::ConsultationUpdated, Permission::ConsultationRead, after.id.0).await
 }
 
-/// Says whether a room may be opened now, and notes that it is.
+/// Says whether a room may be opened now, and notes that it is. Nobody asks where there is one: what was there is gone.
 ///
 /// # Errors
 /// [`ConsultationError`].
@@ -92,12 +87,10 @@ pub(super) async fn reserve(state: &AppState, room: &str) -> Result<Reserved, Co
     let (mut tx, before) = lock(state, room).await?.ok_or(ConsultationError::NotFound)?;
     let now = tx.now();
     let closes_at = before.room_closes_at(now)?;
-    let Some(after) = before.room_opened(now, now) else {
-        return Ok(Reserved { consultation: before, closes_at, is_known: true });
-    };
+    let after = before.room_reserved(now);
     apply(&mut tx, &after, "consultation.room_opened").await?;
     tx.commit().await?;
-    Ok(Reserved { consultation: after, closes_at, is_known: false })
+    Ok(Reserved { consultation: after, closes_at })
 }
 
 /// A room that was reserved before.
@@ -110,17 +103,22 @@ pub(super) async fn reserved(state: &AppState, room: &str) -> Result<Reserved, C
         return Err(ConsultationError::NotFound);
     }
     let closes_at = consultation.room_closes_at(tx.now())?;
-    Ok(Reserved { consultation, closes_at, is_known: true })
+    Ok(Reserved { consultation, closes_at })
 }
 
-/// Notes that a room is gone. Said again, it changes nothing.
+/// Notes that a room is gone that was reserved at `reserved_at`, in whole milliseconds. Said again, or once it is opened again, it
+/// changes nothing.
 ///
 /// # Errors
 /// [`ConsultationError`].
-pub(super) async fn release(state: &AppState, room: &str) -> Result<(), ConsultationError> {
+pub(super) async fn release(
+    state: &AppState,
+    room: &str,
+    reserved_at: Option<i64>,
+) -> Result<(), ConsultationError> {
     let (mut tx, before) = lock(state, room).await?.ok_or(ConsultationError::NotFound)?;
     let now = tx.now();
-    if let Some(after) = before.room_closed(now, now) {
+    if let Some(after) = before.room_released(reserved_at, now) {
         apply(&mut tx, &after, "consultation.room_closed").await?;
         tx.commit().await?;
     }
@@ -142,9 +140,7 @@ pub(super) async fn observe(
     let known = store::attendance(tx, before.tenant_id, before.id).await?;
     match &event.happened {
         Happened::Opened => {
-            // What was opened then may have been closed since.
-            let is_new = latest.room_opened_at.is_none_or(|opened| opened < event.at);
-            if is_new && let Some(after) = latest.room_opened(event.at, now) {
+            if let Some(after) = latest.room_opened(event.at, now) {
                 write(tx, &after, "consultation.room_opened").await?;
                 latest = after;
             }
@@ -155,7 +151,7 @@ pub(super) async fn observe(
             // Who isn't told to have left, has: there is no room any more.
             let told = |one: &Attendance| occupants.iter().any(|occupant| occupant.occupant == one.occupant);
             let still_there = |one: &&Attendance| {
-                one.left_at.is_none() && one.joined_at.is_some_and(|joined| joined <= event.at) && !told(one)
+                one.left_at.is_none() && one.joined_at.is_some_and(|joined| joined < event.at) && !told(one)
             };
             let gone = known.iter().filter(still_there);
             changed.extend(gone.map(|one| Attendance { left_at: Some(event.at), ..one.clone() }));
@@ -173,8 +169,11 @@ pub(super) async fn observe(
         });
         record(tx, &before, action, new).await?;
     }
-    let is_there = matches!(event.happened, Happened::Opened | Happened::Joined(_));
-    if is_there && let Ok(Some(started)) = latest.started(event.at.min(now)) {
+    // Jitsi opens rooms before anybody is in them: it is people who start it.
+    let came_at = changed.iter().filter_map(|one| one.joined_at).min();
+    if let Some(at) = came_at
+        && let Ok(Some(started)) = latest.started(at.min(now))
+    {
         service::write_transition(tx, &latest, &started, "consultation.started").await?;
         realtime::append(tx, EventType::ConsultationStarted, Permission::ConsultationRead, before.id.0)
             .await?;

@@ -412,6 +412,9 @@ pub(super) async fn write_transition(
     let new = json!({ "status": after.status, "version": after.version, "startedAt": after.started_at, "endedAt": after.ended_at });
     record(tx, action, after, Some(old), Some(new)).await?;
     jobs::when_expired(tx, after).await?;
+    if after.status == ConsultationStatus::Active {
+        jobs::when_empty(tx, after).await?;
+    }
     Ok(true)
 }
 

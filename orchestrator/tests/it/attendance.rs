@@ -194,6 +194,180 @@ async fn what_is_told_twice_and_in_any_order_comes_to_the_same() {
     }
 }
 
+/// A source of the suite's that is told of rooms by hand.
+struct Teller {
+    url: Url,
+    secret: String,
+}
+
+impl Teller {
+    async fn of(app: &TestApp) -> Self {
+        let source = source(&app.suite_admin(), "/suite", json!({ "type": "jitsi-event-sync" }), None).await;
+        Self { url: address(app, &source), secret: source["secret"].as_str().unwrap().to_owned() }
+    }
+
+    /// Tells of a consultation's room.
+    async fn tell(&self, made: &Value, (path, name): (&str, &str), more: Value) {
+        let room = made["jitsiRoom"].as_str().unwrap();
+        let mut body =
+            json!({ "event_name": name, "room_jid": format!("{room}@muc.meet.jitsi"), "is_breakout": false });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let post = reqwest::Client::new().post(format!("{}/events/{path}", self.url));
+        assert_eq!(post.bearer_auth(&self.secret).json(&body).send().await.unwrap().status(), 200);
+    }
+
+    async fn opened(&self, made: &Value, at: i64) {
+        self.tell(made, ("room/created", "muc-room-created"), json!({ "created_at": at })).await;
+    }
+
+    async fn closed(&self, made: &Value, at: i64) {
+        let more = json!({ "destroyed_at": at, "all_occupants": [] });
+        self.tell(made, ("room/destroyed", "muc-room-destroyed"), more).await;
+    }
+
+    async fn joined(&self, made: &Value, at: i64) {
+        let occupant =
+            json!({ "occupant_jid": format!("r@muc.meet.jitsi/{at}"), "name": "Guest", "joined_at": at });
+        self.tell(made, ("occupant/joined", "muc-occupant-joined"), json!({ "occupant": occupant })).await;
+    }
+}
+
+#[tokio::test]
+async fn who_tries_the_room_early_takes_nothing_off_its_time() {
+    let app = TestApp::start().await;
+    listen(&app).await;
+    let set = app.now() + TimeDelta::hours(1);
+    let used = consultation(&app, json!({ "scheduledAt": set })).await;
+    let left_alone = consultation(&app, json!({ "scheduledAt": set })).await;
+    pass(&app, 31 * 60);
+    let tried = app.now();
+    for one in [&used, &left_alone] {
+        enter(&app.agent(), one).await;
+    }
+    pass(&app, 4 * 60);
+    for one in [&used, &left_alone] {
+        leave(&app, one).await;
+    }
+    app.run_jobs().await;
+    let states = async || {
+        app.run_jobs().await;
+        [shown(&app, &used).await["status"].clone(), shown(&app, &left_alone).await["status"].clone()]
+    };
+    assert_eq!(shown(&app, &used).await["startedAt"], json!(tried));
+    pass(&app, 35 * 60 - 1);
+    assert_eq!(states().await, ["active", "active"], "ten minutes after the time that is set, less a second");
+    enter(&app.agent(), &used).await;
+    pass(&app, 1);
+    assert_eq!(states().await, ["active", "ended"]);
+    // An hour is an hour, though it was begun before.
+    pass(&app, 45 * 60);
+    leave(&app, &used).await;
+    pass(&app, 10 * 60 - 1);
+    assert_eq!(states().await, ["active", "ended"]);
+    pass(&app, 1);
+    assert_eq!(states().await, ["ended", "ended"]);
+}
+
+#[tokio::test]
+async fn a_room_starts_nothing_until_somebody_is_in_it() {
+    let app = TestApp::start().await;
+    let teller = Teller::of(&app).await;
+    let made = consultation(&app, json!({})).await;
+    let now = app.now().timestamp();
+    pass(&app, 60);
+    teller.opened(&made, now).await;
+    app.run_jobs().await;
+    let opened = shown(&app, &made).await;
+    assert_eq!((&opened["status"], opened["roomOpenedAt"].is_null()), (&json!("scheduled"), false));
+    teller.joined(&made, now + 30).await;
+    app.run_jobs().await;
+    let active = shown(&app, &made).await;
+    let at = json!(chrono::DateTime::from_timestamp(now + 30, 0));
+    assert_eq!((&active["status"], &active["startedAt"]), (&json!("active"), &at));
+}
+
+#[tokio::test]
+async fn a_room_that_was_opened_again_is_open_whichever_is_told_first() {
+    let app = TestApp::start().await;
+    let teller = Teller::of(&app).await;
+    let begun = app.now().timestamp();
+    pass(&app, 300);
+    let mut made = Vec::new();
+    for (closed, is_late) in [(200, false), (200, true), (202, false), (202, true)] {
+        let one = consultation(&app, json!({})).await;
+        teller.opened(&one, begun).await;
+        teller.joined(&one, begun + 1).await;
+        app.run_jobs().await;
+        if !is_late {
+            teller.closed(&one, begun + closed).await;
+            app.run_jobs().await;
+        }
+        teller.opened(&one, begun + 202).await;
+        app.run_jobs().await;
+        if is_late {
+            teller.closed(&one, begun + closed).await;
+            app.run_jobs().await;
+        }
+        made.push((one, closed, is_late));
+    }
+    // Nobody has come in yet, as far as told: it is the room alone that holds it.
+    pass(&app, 11 * 60);
+    app.run_jobs().await;
+    for (one, closed, is_late) in &made {
+        let still = shown(&app, one).await;
+        let at = json!(chrono::DateTime::from_timestamp(begun + 202, 0));
+        assert_eq!((&still["status"], &still["roomOpenedAt"]), (&json!("active"), &at), "{closed} {is_late}");
+        // What closes it then, closes it.
+        teller.closed(one, begun + 900).await;
+    }
+    app.run_jobs().await;
+    pass(&app, 10 * 60);
+    app.run_jobs().await;
+    for (one, closed, is_late) in &made {
+        assert_eq!(shown(&app, one).await["status"], "ended", "{closed} {is_late}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_ends_while_somebody_is_in_it_though_its_opening_was_not_told() {
+    let app = TestApp::start().await;
+    let teller = Teller::of(&app).await;
+    let begun = app.now().timestamp();
+    pass(&app, 300);
+    let (there, empty) = (consultation(&app, json!({})).await, consultation(&app, json!({})).await);
+    for one in [&there, &empty] {
+        teller.opened(one, begun).await;
+        teller.joined(one, begun + 1).await;
+        app.run_jobs().await;
+        teller.closed(one, begun + 200).await;
+    }
+    teller.joined(&there, begun + 203).await;
+    app.run_jobs().await;
+    pass(&app, 11 * 60);
+    app.run_jobs().await;
+    assert_eq!(shown(&app, &there).await["status"], "active");
+    assert_eq!(shown(&app, &empty).await["status"], "ended");
+}
+
+#[tokio::test]
+async fn what_was_used_is_ended_by_time_though_nobody_tells_who_was_there() {
+    let app = TestApp::start().await;
+    let set = app.now() + TimeDelta::minutes(10);
+    let made = consultation(&app, json!({ "scheduledAt": set, "durationMinutes": 30 })).await;
+    pass(&app, 10 * 60);
+    enter(&app.agent(), &made).await;
+    pass(&app, 20 * 60);
+    leave(&app, &made).await;
+    let left = app.now();
+    pass(&app, 130 * 60);
+    app.run_jobs().await;
+    let over = shown(&app, &made).await;
+    assert_eq!(
+        (&over["status"], &over["startedAt"], &over["endedAt"]),
+        (&json!("ended"), &json!(set), &json!(left))
+    );
+}
+
 #[tokio::test]
 async fn a_tenant_s_own_source_tells_of_its_rooms_alone_and_jaas_as_well() {
     let app = TestApp::start().await;
