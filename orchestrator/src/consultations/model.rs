@@ -204,6 +204,7 @@ impl Consultation {
 
     /// The consultation with its room reserved at `now`, which nobody asks for where there is a room: it is another opening,
     /// later than all that was before.
+    #[must_use]
     pub fn room_reserved(&self, now: DateTime<Utc>) -> Self {
         let last = self.room_opened_at.max(self.room_closed_at);
         self.opened(last.map_or(now, |last| now.max(last + MOMENT)), now)
