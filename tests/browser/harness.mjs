@@ -26,7 +26,7 @@ export const viewer = person("acme-viewer", "Victor Viewer", "acme-viewer.localh
 export const outsider = person("outsider", "Oscar Outsider", "outsider.localhost");
 
 /** How long something that happens by itself may take; a live update takes a fraction of it. */
-export const PATIENCE = 10_000;
+export const PATIENCE = 20_000;
 const TEST_LIMIT = 90_000;
 /** What a test that hangs has left to say where. */
 const LAST_WORDS = 10_000;
