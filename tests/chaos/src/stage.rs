@@ -350,6 +350,8 @@ fn settings(config: &Config, address: SocketAddr) -> Vec<(&'static str, String)>
         ),
         ("CHANCERY__CHATWOOT__URL", config.chatwoot.url.clone()),
         ("CHANCERY__CHATWOOT__TOKEN", config.chatwoot.token.expose_secret().to_owned()),
+        // What the server finds there by itself has no sender, and our own notes are there to be found.
+        ("CHANCERY__CHATWOOT__RECONCILE_SECONDS", "0".to_owned()),
         ("CHANCERY__CHATWOOT__BOT_TOKEN", config.chatwoot.bot_token.expose_secret().to_owned()),
         ("CHANCERY__LOG__FILTER", "warn".to_owned()),
     ]
