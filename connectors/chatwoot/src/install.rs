@@ -72,7 +72,11 @@ impl ChatwootClient {
         Ok(webhooks.iter().filter_map(Webhook::read).collect())
     }
 
-    async fn webhook_to(&self, url: &Url) -> Result<Option<Webhook>, ConnectorError> {
+    /// The account's webhook that posts to `url`.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`].
+    pub async fn webhook_to(&self, url: &Url) -> Result<Option<Webhook>, ConnectorError> {
         Ok(self.webhooks().await?.into_iter().find(|webhook| webhook.url == url.as_str()))
     }
 

@@ -151,7 +151,7 @@ impl FromRequestParts<AppState> for Caller {
 }
 
 /// The token of `Authorization: Bearer …`; the scheme's name has no case (RFC 9110, section 11.1).
-fn bearer_token(value: &str) -> Option<&str> {
+pub fn bearer_token(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)

@@ -22,7 +22,7 @@ pub mod session;
 pub mod step_up;
 mod visitor;
 
-pub use caller::Caller;
+pub use caller::{Caller, bearer_token};
 pub use policy::{Decision, Permission, Resource, Role, can};
 pub use principal::{
     Grant, Principal, PrincipalError, PrincipalKind, PrincipalSource, TenantKind, TenantRef,

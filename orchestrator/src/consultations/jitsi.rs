@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     app::AppState,
+    auth::bearer_token,
     http::{Problem, ProblemResult, extract::ApiPath, middleware::Charge},
 };
 
@@ -82,8 +83,7 @@ impl FromRequestParts<AppState> for Prosody {
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+    bearer_token(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
 }
 
 /// What Prosody asks for a room with.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 
+use crate::http::problem::ErrorChain;
+
 /// How long the candidate waits for an answer before it takes the connection for broken.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The first of the lock's two keys. Locks with two keys never meet those with one, which idempotency takes.
@@ -12,6 +14,9 @@ const CLASS: i32 = 1;
 /// How soon the server notices that a leader's machine is gone (seconds): until then nobody else can lead.
 const KEEPALIVES: [(&str, &str); 3] =
     [("tcp_keepalives_idle", "10"), ("tcp_keepalives_interval", "5"), ("tcp_keepalives_count", "3")];
+
+/// How often a replica that doesn't lead asks whether it should: so much longer may the work be in coming when the leader dies.
+pub const FOLLOW: Duration = Duration::from_secs(5);
 
 /// What is done by one replica at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,15 @@ pub struct Candidate {
 impl Candidate {
     pub(super) fn new(duty: Duty, options: PgConnectOptions) -> Self {
         Self { duty, options: options.options(KEEPALIVES), connection: None, leads: false }
+    }
+
+    /// Whether it is this replica's turn, which it isn't where that can't be asked.
+    pub async fn leads_for_sure(&mut self) -> bool {
+        let asked = self.leads().await;
+        asked.unwrap_or_else(|error| {
+            tracing::warn!(duty = ?self.duty, error = %ErrorChain(&error), "whose turn it is could not be asked; it is not this replica's");
+            false
+        })
     }
 
     /// Whether it is this replica's turn: asked before each round of the work, since a connection may be lost at any time.

@@ -21,7 +21,7 @@ use sqlx::{
 };
 
 pub use checks::{LoginError, check_login};
-pub use leader::{Candidate, Duty};
+pub use leader::{Candidate, Duty, FOLLOW};
 pub use tenant_tx::{Actor, TenantStatement, TenantTx};
 pub use wakeups::Wakeups;
 

@@ -4,11 +4,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Directory, hints::Hints};
-use crate::{db::Duty, http::problem::ErrorChain};
-
-/// How often a replica that doesn't lead asks whether it should: so much longer may a comparison be in coming when the
-/// leader dies.
-const FOLLOW: Duration = Duration::from_secs(5);
+use crate::{
+    db::{Duty, FOLLOW},
+    http::problem::ErrorChain,
+};
 
 /// How often Keycloak's admin events are looked at in between.
 const LOOK: Duration = Duration::from_secs(5);
@@ -44,11 +43,7 @@ impl Reconciler {
         let mut hints = None;
         loop {
             let begun = Instant::now();
-            let leads = candidate.leads().await.unwrap_or_else(|error| {
-                tracing::warn!(error = %ErrorChain(&error), "who compares with Keycloak could not be asked; this replica does not");
-                false
-            });
-            if !leads {
+            if !candidate.leads_for_sure().await {
                 // The comparison that begins with leading finds what nobody has followed meanwhile.
                 hints = None;
                 if wait(&stop, begun + FOLLOW.min(self.period)).await {

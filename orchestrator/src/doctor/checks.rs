@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use connector_chatwoot::Webhook;
+use connector_chatwoot::ChatwootClient;
 use connector_core::{Connector as _, ConnectorError, ErrorKind, HttpClient, ServerInfo};
 use connector_keycloak::{KeycloakAdmin, KeycloakSettings};
 use secrecy::ExposeSecret as _;
-use url::Url;
 
 use super::Check;
 use crate::{
@@ -19,8 +18,11 @@ use crate::{
     http::problem::ErrorChain,
     ids::RandomIds,
     sources::{self, SourceState, WebhookSource},
-    tools::Tools,
+    tools::{Tools, ToolsError},
 };
+
+/// The tools, or why they can't be set up.
+type Connected = Result<Tools, ToolsError>;
 
 /// Clocks further apart break sign-ins and signatures.
 const MOST_APART: TimeDelta = TimeDelta::seconds(30);
@@ -184,36 +186,36 @@ pub(super) async fn keycloak(config: &Config, clock: &SharedClock) -> Check {
     )
 }
 
-/// The tools, or a check that says why there are none.
-fn tools(config: &Config, clock: &SharedClock, check: Check) -> Result<(Tools, Check), Check> {
-    match Tools::connect(config, clock) {
-        Ok(tools) => Ok((tools, check)),
+/// What there is of a tool; else the check that says why there is nothing.
+fn of_tools<'a, T>(
+    check: Check,
+    tools: &'a Connected,
+    tool: impl FnOnce(&'a Tools) -> Option<&'a Arc<T>>,
+) -> Result<(&'a T, Check), Check> {
+    let unset = format!("not connected: set {}.url", check.name);
+    match tools.as_ref().map(tool) {
+        Ok(Some(tool)) => Ok((tool, check)),
+        Ok(None) => Err(check.unused(unset)),
         Err(error) => Err(check.fails(
-            ErrorChain(&error).to_string(),
+            ErrorChain(error).to_string(),
             "`chancery config` prints all settings with what they mean",
         )),
     }
 }
 
-pub(super) async fn chatwoot(
-    config: &Config,
-    clock: &SharedClock,
-    sources: Option<&[WebhookSource]>,
-) -> Check {
-    let check = Check::new("chatwoot");
-    let (tools, mut check) = match tools(config, clock, check) {
-        Ok(tools) => tools,
+pub(super) async fn chatwoot(config: &Config, tools: &Connected, sources: Option<&[WebhookSource]>) -> Check {
+    let (chatwoot, mut check) = match of_tools(Check::new("chatwoot"), tools, |tools| tools.chatwoot.as_ref())
+    {
+        Ok(connected) => connected,
         Err(check) => return check,
     };
-    let Some(chatwoot) = tools.chatwoot else { return check.unused("not connected: set chatwoot.url") };
-    let of_chatwoot: Vec<&WebhookSource> = of_service(sources, "chatwoot");
-    if of_chatwoot.is_empty() {
+    if has_none(sources, "chatwoot") {
         return check.attention(
             "nothing posts here for it",
             "set each account up: chancery chatwoot install --account ACCOUNT --tenant TENANT",
         );
     }
-    for source in of_chatwoot {
+    for source in of_service(sources, "chatwoot").unwrap_or_default() {
         let Some(account) = source.account.as_ref().and_then(|account| account.parse().ok()) else {
             check = check.attention(
                 format!("the source {} names no account", source.name),
@@ -227,50 +229,45 @@ pub(super) async fn chatwoot(
         let mend = format!("set chatwoot.token to the access token of an administrator of account {account}");
         check = server(check, &format!("account {account}: Chatwoot"), asked, &mend);
         if is_up {
-            check = webhook(check, config, source, client.webhooks().await);
+            check = webhook(check, config, source, &client).await;
         }
     }
     check
 }
 
 /// Whether Chatwoot posts to the source.
-fn webhook(
-    check: Check,
-    config: &Config,
-    source: &WebhookSource,
-    registered: Result<Vec<Webhook>, ConnectorError>,
-) -> Check {
-    let registered = match registered {
-        Ok(registered) => registered,
-        Err(error) => return check.fails(said(&error), REACH),
-    };
+async fn webhook(check: Check, config: &Config, source: &WebhookSource, client: &ChatwootClient) -> Check {
     let Ok(url) = config.http.public_url.join(&source.path) else { return check };
-    if registered.iter().any(|webhook| Url::parse(&webhook.url).is_ok_and(|found| found == url)) {
-        check.works(format!("it posts to the source {}", source.name))
-    } else {
-        check.fails(
+    match client.webhook_to(&url).await {
+        Ok(Some(_)) => check.works(format!("it posts to the source {}", source.name)),
+        Ok(None) => check.fails(
             format!("it posts nothing to the source {}", source.name),
             format!(
                 "`chancery chatwoot install` registers it; by hand, add a webhook in Chatwoot (Settings → Integrations → Webhooks) with the URL {url}"
             ),
-        )
+        ),
+        Err(error) => check.fails(said(&error), REACH),
     }
 }
 
-fn of_service<'a>(sources: Option<&'a [WebhookSource]>, service: &str) -> Vec<&'a WebhookSource> {
+/// The service's active sources; none where they can't be read, which the database's check says.
+fn of_service<'a>(sources: Option<&'a [WebhookSource]>, service: &str) -> Option<Vec<&'a WebhookSource>> {
     let active = |source: &&WebhookSource| source.service == service && source.state == SourceState::Active;
-    sources.unwrap_or_default().iter().filter(active).collect()
+    Some(sources?.iter().filter(active).collect())
 }
 
-pub(super) async fn matrix(config: &Config, clock: &SharedClock, sources: Option<&[WebhookSource]>) -> Check {
-    let (tools, check) = match tools(config, clock, Check::new("matrix")) {
-        Ok(tools) => tools,
+fn has_none(sources: Option<&[WebhookSource]>, service: &str) -> bool {
+    of_service(sources, service).is_some_and(|active| active.is_empty())
+}
+
+pub(super) async fn matrix(tools: &Connected, sources: Option<&[WebhookSource]>) -> Check {
+    let (matrix, check) = match of_tools(Check::new("matrix"), tools, |tools| tools.matrix.as_ref()) {
+        Ok(connected) => connected,
         Err(check) => return check,
     };
-    let Some(matrix) = tools.matrix else { return check.unused("not connected: set matrix.url") };
     let mend = "let matrix.as_token and matrix.sender_localpart be what the registration file says that the homeserver has loaded";
     let check = server(check, "Matrix", matrix.client.check().await, mend);
-    if sources.is_some() && of_service(sources, "matrix").is_empty() {
+    if has_none(sources, "matrix") {
         return check.attention(
             "what is said in its rooms isn't heard here",
             "add a source: chancery inbox source add --service matrix --scheme matrix --tenant suite",
@@ -279,12 +276,16 @@ pub(super) async fn matrix(config: &Config, clock: &SharedClock, sources: Option
     check
 }
 
-pub(super) async fn jitsi(config: &Config, clock: &SharedClock, sources: Option<&[WebhookSource]>) -> Check {
-    let (tools, check) = match tools(config, clock, Check::new("jitsi")) {
-        Ok(tools) => tools,
+pub(super) async fn jitsi(
+    config: &Config,
+    clock: &SharedClock,
+    tools: &Connected,
+    sources: Option<&[WebhookSource]>,
+) -> Check {
+    let (jitsi, check) = match of_tools(Check::new("jitsi"), tools, |tools| tools.jitsi.as_ref()) {
+        Ok(connected) => connected,
         Err(check) => return check,
     };
-    let Some(jitsi) = tools.jitsi else { return check.unused("not connected: set jitsi.url") };
     let reached = async {
         let client = HttpClient::builder("jitsi", jitsi.url.clone()).clock(Arc::clone(clock)).build()?;
         client.reach(&["external_api.js"]).await?;
@@ -299,7 +300,7 @@ pub(super) async fn jitsi(config: &Config, clock: &SharedClock, sources: Option<
         );
     }
     let (service, scheme) = if is_own { ("jitsi", "jitsi-event-sync") } else { ("jaas", "jaas") };
-    if sources.is_some() && of_service(sources, service).is_empty() {
+    if has_none(sources, service) {
         check = check.attention(
             "who was in a room isn't heard here",
             format!(
@@ -335,8 +336,7 @@ fn server(check: Check, name: &str, asked: Result<ServerInfo, ConnectorError>, u
     let identity = info.identity.map(|identity| format!(", where we are {identity}")).unwrap_or_default();
     let mut check = clocks(check.works(format!("{name}{version}{identity}")), info.clock_ahead);
     for warning in info.warnings {
-        let (what, mend) = warning.split_once(": ").unwrap_or((&warning, "look at the connector's README"));
-        check = check.attention(what, mend);
+        check = check.warning(warning);
     }
     check
 }

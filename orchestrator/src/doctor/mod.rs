@@ -9,7 +9,7 @@ mod report;
 use std::time::Duration;
 
 pub use self::report::{Check, Finding, Report, Verdict};
-use crate::{clock::SharedClock, config::Config};
+use crate::{clock::SharedClock, config::Config, tools::Tools};
 
 /// How long one server may take to be looked at: the database and then the others, within the time that a page has.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -19,12 +19,13 @@ pub async fn examine(config: &Config, clock: &SharedClock) -> Report {
     let database = tokio::time::timeout(DEADLINE, Box::pin(checks::database(config, clock))).await;
     let (database, sources) = database.unwrap_or_else(|_| (too_late("database"), None));
     let sources = sources.as_deref();
+    let tools = Tools::connect(config, clock);
     let (redis, keycloak, chatwoot, matrix, jitsi, address) = tokio::join!(
         in_time("redis", Box::pin(checks::redis(config))),
         in_time("keycloak", Box::pin(checks::keycloak(config, clock))),
-        in_time("chatwoot", Box::pin(checks::chatwoot(config, clock, sources))),
-        in_time("matrix", Box::pin(checks::matrix(config, clock, sources))),
-        in_time("jitsi", Box::pin(checks::jitsi(config, clock, sources))),
+        in_time("chatwoot", Box::pin(checks::chatwoot(config, &tools, sources))),
+        in_time("matrix", Box::pin(checks::matrix(&tools, sources))),
+        in_time("jitsi", Box::pin(checks::jitsi(config, clock, &tools, sources))),
         in_time("address", Box::pin(checks::address(config, clock))),
     );
     let checks = vec![checks::settings(config), database, redis, keycloak, chatwoot, matrix, jitsi, address];

@@ -17,18 +17,6 @@ pub enum Verdict {
     Fails,
 }
 
-impl Verdict {
-    /// Its name for programs and styles.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unused => "unused",
-            Self::Works => "works",
-            Self::Attention => "attention",
-            Self::Fails => "fails",
-        }
-    }
-}
-
 /// Something that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -69,6 +57,11 @@ impl Check {
 
     pub(super) fn works(self, what: impl Into<String>) -> Self {
         self.with(Verdict::Works, what.into(), None)
+    }
+
+    /// Something to look at, which says itself what to do.
+    pub(super) fn warning(self, what: impl Into<String>) -> Self {
+        self.with(Verdict::Attention, what.into(), None)
     }
 
     pub(super) fn attention(self, what: impl Into<String>, mend: impl Into<String>) -> Self {

@@ -24,14 +24,12 @@ use crate::{
     app::AppState,
     conversations,
     crypto::CryptoError,
-    db::Duty,
+    db::{Duty, FOLLOW},
     http::problem::ErrorChain,
     ids::{InboxEventId, TenantId},
     sources::{self, Source, SourceScheme, SourceState, WebhookSource},
 };
 
-/// How often a replica that doesn't lead asks whether it should.
-const FOLLOW: Duration = Duration::from_secs(5);
 /// What happened so recently may still be on its way as a webhook.
 const GRACE: TimeDelta = TimeDelta::seconds(30);
 /// How much of what was looked at is looked at again: Chatwoot's clock needn't be ours.
@@ -108,11 +106,7 @@ impl Reconciling {
         let mut candidate = self.state.database.candidate(Duty::ReconcileChatwoot);
         loop {
             let begun = Instant::now();
-            let leads = candidate.leads().await.unwrap_or_else(|error| {
-                tracing::warn!(error = %ErrorChain(&error), "who reconciles with Chatwoot could not be asked; this replica does not");
-                false
-            });
-            let next = if leads {
+            let next = if candidate.leads_for_sure().await {
                 tokio::select! {
                     () = stop.cancelled() => break,
                     _ = self.run_once() => {}
