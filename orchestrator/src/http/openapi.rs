@@ -11,7 +11,7 @@ use crate::{
     sources, tenants,
 };
 
-/// All operations of the API, with their description.
+/// The operations of the API, but for [`inbox::receiving`], with the description of all.
 pub fn api() -> OpenApiRouter<AppState> {
     let mut info = Info::new("Chancery", env!("CARGO_PKG_VERSION"));
     info.description = Some(
@@ -40,6 +40,7 @@ pub fn api() -> OpenApiRouter<AppState> {
         .servers(Some([Server::new("/api/v1")]))
         .components(Some(components))
         .build();
+    let base = base.merge_from(inbox::described().into_openapi());
     OpenApiRouter::with_openapi(base)
         .merge(approvals::router())
         .merge(audit::router())

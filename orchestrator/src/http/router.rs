@@ -1,7 +1,5 @@
 //! Every mount point.
 
-use std::sync::Arc;
-
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request, State},
@@ -15,10 +13,7 @@ use tower_http::csrf::CsrfLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    middleware::{
-        ContentSecurityPolicy, MAX_BODY_BYTES, compress, known_host, limit_headers, rate_limit_headers,
-        request_id, security_headers,
-    },
+    middleware::{ContentSecurityPolicy, Everything, MAX_BODY_BYTES, known_host},
     openapi,
     problem::Problem,
 };
@@ -27,12 +22,10 @@ use crate::{
     auth::{Caller, PrincipalError, PrincipalSource as _},
     config::origin,
     http::{ProblemResult, extract::ApiQuery},
-    pages,
+    inbox, pages,
     realtime::{self, Access, StreamRequest},
 };
 
-/// How long a request may take until its answer begins, its body's arrival included; a stream goes on.
-const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// The largest difference between the database's clock and ours with which a replica is ready.
 const MAX_SKEW_SECONDS: i64 = 2;
 
@@ -47,15 +40,15 @@ pub fn router(state: AppState) -> Router {
     let api = api
         .route("/openapi.json", described)
         .fallback(unknown)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn(rate_limit_headers));
+        .method_not_allowed_fallback(method_not_allowed);
     let shell = pages::router()
         .merge(crate::auth::routes::router(&state))
         .layer(CsrfLayer::new().with_rejection_response(CrossSite))
         .layer(middleware::from_fn(says_where_from))
         .layer(middleware::from_fn_with_state(state.clone(), known_host))
         .layer(middleware::from_fn_with_state(state.clone(), pages::problems_as_pages));
-    let around = Arc::new((state.clone(), content_security_policy(&state)));
+    let everything = Everything::new(state.clone(), content_security_policy(&state));
+    let receiving = inbox::receiving().fallback(method_not_allowed);
     Router::new()
         .nest("/api/v1", api.clone())
         .nest("/api", api)
@@ -71,27 +64,11 @@ pub fn router(state: AppState) -> Router {
                 .with_state(state.clone()),
         )
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(around, everything))
+        // Not nested: what leads to a nested route is copied for every request.
+        .route(&format!("/api/v1{}", inbox::RECEIVING), receiving.clone())
+        .route(&format!("/api{}", inbox::RECEIVING), receiving)
+        .layer(everything)
         .with_state(state)
-}
-
-/// What happens to every request, from the outside in. One layer: each would copy those within it for every request.
-async fn everything(
-    State(around): State<Arc<(AppState, ContentSecurityPolicy)>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let (state, policy) = &*around;
-    let answer = |request: Request| async move {
-        if let Err(problem) = limit_headers(request.headers()) {
-            return problem.into_response();
-        }
-        let answer = tokio::time::timeout(REQUEST_TIMEOUT, compress(request, next)).await;
-        answer.unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response())
-    };
-    let mut response = request_id(state, request, answer).await;
-    security_headers(policy, &mut response);
-    pages::admit_frames(response).await
 }
 
 #[derive(Clone)]

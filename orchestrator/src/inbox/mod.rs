@@ -33,13 +33,14 @@ pub use mending::{
 };
 pub use processing::{Lanes, Processor};
 pub use reconciling::Reconciling;
+pub use routes::{RECEIVING, described, receiving};
 pub use seeing::{
     Attempt, EventFilter, EventState, Header, InboxEvent, InboxEventDetail, ShownRequest, SourceActivity,
     Told, activity, dead_count, detail, find, page, tenant_of,
 };
 pub use upkeep::Upkeep;
 
-/// The inbox's operations.
+/// The inbox's operations, but for [`receiving`].
 pub fn router() -> OpenApiRouter<AppState> {
     routes::router().merge(seeing::router()).merge(mending::router())
 }

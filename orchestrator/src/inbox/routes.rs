@@ -6,7 +6,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
-    routing::post,
+    routing::{MethodRouter, post},
 };
 use connector_matrix::appservice;
 use connector_webhooks::{Answer, Delivery, Outcome, Refused, RequestParts, Scheme, cloudevents, keycloak};
@@ -22,15 +22,32 @@ use super::{
 };
 use crate::{
     app::AppState,
-    http::{Problem, ProblemResult, extract::ApiPath, middleware::Charge, problem::ErrorChain},
+    http::{
+        Problem, ProblemResult,
+        extract::{self, ApiPath},
+        middleware::Charge,
+        problem::ErrorChain,
+    },
     ids::{InboxEventId, SourceId},
     sources::{self, Purpose, Source, SourceScheme},
 };
 
-/// Where external tools post.
+/// Where most of what external tools post arrives.
+pub const RECEIVING: &str = "/webhooks/{service}/{source}";
+
+/// What answers at [`RECEIVING`]: mounted by itself, with nothing but the request between the router and it.
+pub fn receiving() -> MethodRouter<AppState> {
+    post(receive).get(challenge).options(consent)
+}
+
+/// The operations of [`receiving`], for the description.
+pub fn described() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(receive, challenge, consent))
+}
+
+/// Where external tools post otherwise.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(receive, challenge, consent))
         // Some tools put a slash behind the address that they were given.
         .route("/webhooks/{service}/{source}/", post(receive))
         .routes(routes!(receive_below))
@@ -87,10 +104,6 @@ impl Named {
     fn of_service(self, service: &str) -> Self {
         Self { source: self.source.filter(|source| source.service == service), ..self }
     }
-}
-
-async fn read_body(state: &AppState, request: Request) -> ProblemResult<Bytes> {
-    crate::http::extract::body(request, state).await
 }
 
 /// What a request is without its body.
@@ -375,7 +388,7 @@ async fn accept(
     let sent = Sent::taken_from(&mut request);
     // Read in any case: an unknown source says the same as a known one with a wrong signature, whatever was sent.
     let label = named.source.as_ref().map_or(NO_SOURCE, |source| source.label());
-    let body = read_body(state, request).await.inspect_err(|problem| {
+    let body = extract::body(request).await.inspect_err(|problem| {
         let is_too_large = problem.status() == StatusCode::PAYLOAD_TOO_LARGE;
         reject(label, if is_too_large { "too_large" } else { "body" });
     })?;
@@ -539,7 +552,7 @@ async fn matrix_transaction(
         Ok(source) => source,
         Err(response) => return response,
     };
-    let body = match read_body(&state, request).await {
+    let body = match extract::body(request).await {
         Ok(body) => body,
         Err(problem) => return problem.into_response(),
     };

@@ -16,7 +16,7 @@ pub(super) struct PageForm(Vec<(String, String)>);
 impl<S: Send + Sync> FromRequest<S> for PageForm {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let content_type = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -30,7 +30,7 @@ impl<S: Send + Sync> FromRequest<S> for PageForm {
                 "The body must be a form",
             ));
         }
-        let body = body(request, state).await?;
+        let body = body(request).await?;
         if essence.is_none() && !body.is_empty() {
             return Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,

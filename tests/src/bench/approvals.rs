@@ -14,7 +14,7 @@ use crate::{
     client::{Connection, request},
     people::introduce,
     pgbench,
-    report::{Report, Row},
+    report::{Report, Row, say},
     stage::Stage,
 };
 
@@ -79,7 +79,12 @@ pub(crate) async fn measure_create(stage: &Stage, report: &mut Report, seconds: 
         )
     };
     load(server.address, 1, |_| request("GET", "/health", "none", "", ""), 200).await?;
+    let before = server.processor_micros()?;
     let rate = load(server.address, seconds, make, 201).await?;
+    let taken = server.processor_micros()? - before;
+    #[expect(clippy::cast_precision_loss, reason = "some seconds")]
+    let each = taken / (rate * seconds as f64);
+    say(&format!("  the server took {each:.0} us of a processor for each"));
     server.stop().await?;
     let yardstick = pgbench::rate(&stage.logins.app_url, CREATE_SQL, CONNECTIONS, seconds).await?;
     report.add(Row {

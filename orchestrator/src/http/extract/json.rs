@@ -3,6 +3,7 @@ use axum::{
     extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
 };
+use http_body_util::{BodyExt as _, Collected, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use crate::http::{
@@ -23,7 +24,7 @@ pub struct ApiJson<T> {
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         if !is_json(request.headers()) {
             return Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -31,26 +32,28 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
                 "The body must be application/json",
             ));
         }
-        let raw = body(request, state).await?;
+        let raw = body(request).await?;
         let value = decode_json(&raw)?;
         Ok(Self { value, raw })
     }
 }
 
 /// Reads a body within the limit. One that is said to be larger isn't waited for.
-pub(crate) async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+pub(crate) async fn body(request: Request) -> Result<Bytes, Problem> {
     let too_large =
         || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than 1 MiB");
     if usize::try_from(request.body().size_hint().lower()).map_or(true, |bytes| bytes > MAX_BODY_BYTES) {
         return Err(too_large());
     }
-    Bytes::from_request(request, state).await.map_err(|rejection| {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            too_large()
-        } else {
-            Problem::new(StatusCode::BAD_REQUEST, "unreadable", "The body could not be read")
-        }
-    })
+    Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await.map(Collected::to_bytes).map_err(
+        |error| {
+            if error.is::<LengthLimitError>() {
+                too_large()
+            } else {
+                Problem::new(StatusCode::BAD_REQUEST, "unreadable", "The body could not be read")
+            }
+        },
+    )
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -28,7 +28,25 @@ pub struct Peer(pub IpAddr);
 
 /// What a request has left of its quota, said by whoever charged it last.
 #[derive(Debug, Clone, Default)]
-struct Said(Arc<Mutex<Option<Usage>>>);
+pub(super) struct Said(Arc<Mutex<Option<Usage>>>);
+
+impl Said {
+    /// A place in a request of the API for what is left of the quota that it will be charged to.
+    pub(super) fn begin(request: &mut Request) -> Option<Self> {
+        let said = request.uri().path().starts_with("/api/").then(Self::default)?;
+        request.extensions_mut().insert(said.clone());
+        Some(said)
+    }
+
+    /// Says it in the answer (draft-ietf-httpapi-ratelimit-headers-11).
+    pub(super) fn say(self, response: &mut Response) {
+        if let Some(usage) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let headers = response.headers_mut();
+            headers.insert(RATE_LIMIT_POLICY.clone(), usage.policy);
+            headers.insert(RATE_LIMIT.clone(), usage.limit);
+        }
+    }
+}
 
 /// Where a request is charged: to the quota of whoever has proven who it is, or to that of its address.
 #[derive(Debug, Clone)]
@@ -107,20 +125,6 @@ impl FromRequestParts<AppState> for Charge {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
         Ok(Self::of(parts, state))
     }
-}
-
-/// Says in each answer of the API what is left of the quota that it was charged to
-/// (draft-ietf-httpapi-ratelimit-headers-11).
-pub async fn rate_limit_headers(mut request: Request, next: Next) -> Response {
-    let said = Said::default();
-    request.extensions_mut().insert(said.clone());
-    let mut response = next.run(request).await;
-    if let Some(usage) = said.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        let headers = response.headers_mut();
-        headers.insert(RATE_LIMIT_POLICY.clone(), usage.policy);
-        headers.insert(RATE_LIMIT.clone(), usage.limit);
-    }
-    response
 }
 
 /// Charges each request to its address: for what is asked before anybody can have proven who asks.

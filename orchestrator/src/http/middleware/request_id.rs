@@ -10,7 +10,7 @@ use connector_core::TraceContext;
 use http_body_util::BodyExt as _;
 use tracing::Instrument as _;
 
-use crate::{app::AppState, http::problem::ProblemShown};
+use crate::{app::AppState, http::problem::ProblemShown, ids::SharedIds};
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -18,60 +18,65 @@ static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 
-/// Gives each request its id, in and out, and its place in a trace: the caller's (W3C Trace Context), or a new one. All
-/// that is logged meanwhile carries them.
-pub async fn request_id<F: Future<Output = Response>>(
-    state: &AppState,
-    mut request: Request,
-    run: impl FnOnce(Request) -> F,
-) -> Response {
-    let sent = request
-        .headers()
-        .get(&X_REQUEST_ID)
-        .and_then(|value| value.to_str().ok())
-        .filter(|id| is_harmless(id));
-    let id = sent.map_or_else(|| state.ids.uuid_v7(state.clock.now()).to_string(), str::to_owned);
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let route =
-        request.extensions().get::<MatchedPath>().map_or("unmatched", |path| path.as_str()).to_owned();
-    let ids = &*state.ids;
-    let trace = TraceContext::from_headers(request.headers())
-        .map_or_else(|| TraceContext::begin(ids), |parent| parent.child(ids));
-    // Of the highest level, so that no filter separates an error from its request.
-    let span = tracing::error_span!(
-        "request",
-        method = %request.method(),
-        route,
-        request_id = id,
-        trace_id = trace.trace_id(),
-        span_id = trace.span_id()
-    );
-    trace.scope(Arc::clone(&state.ids), answer(request, run, id, route).instrument(span)).await
+/// What is known of a request before it is answered, and what its answer is logged and counted by: its id, in and out, and its
+/// place in a trace, the caller's (W3C Trace Context) or a new one. All that is logged meanwhile carries them.
+pub struct Told {
+    id: String,
+    method: Method,
+    route: String,
+    trace: TraceContext,
+    ids: SharedIds,
+    begun: Instant,
 }
 
-/// Has the request answered, says its id in problems, and logs and counts the answer once.
-async fn answer<F: Future<Output = Response>>(
-    request: Request,
-    run: impl FnOnce(Request) -> F,
-    id: String,
-    route: String,
-) -> Response {
-    let method = request.method().clone();
-    let begun = Instant::now();
+impl Told {
+    /// What this request tells; it carries its id from now on.
+    pub fn of(state: &AppState, request: &mut Request) -> Self {
+        let sent = request
+            .headers()
+            .get(&X_REQUEST_ID)
+            .and_then(|value| value.to_str().ok())
+            .filter(|id| is_harmless(id));
+        let id = sent.map_or_else(|| state.ids.uuid_v7(state.clock.now()).to_string(), str::to_owned);
+        request.extensions_mut().insert(RequestId(id.clone()));
+        let route =
+            request.extensions().get::<MatchedPath>().map_or("unmatched", |path| path.as_str()).to_owned();
+        let ids = &*state.ids;
+        let trace = TraceContext::from_headers(request.headers())
+            .map_or_else(|| TraceContext::begin(ids), |parent| parent.child(ids));
+        let method = request.method().clone();
+        Self { id, method, route, trace, ids: Arc::clone(&state.ids), begun: Instant::now() }
+    }
 
-    let mut response = run(request).await;
-    if response.extensions().get::<ProblemShown>().is_some() {
-        response = add_to_problem(response, &id).await;
+    /// Has the request answered, says its id in problems, and logs and counts the answer once.
+    pub async fn answer(self, answer: impl Future<Output = Response>) -> Response {
+        let Self { id, method, route, trace, ids, begun } = self;
+        // Of the highest level, so that no filter separates an error from its request.
+        let span = tracing::error_span!(
+            "request",
+            method = %method,
+            route,
+            request_id = id,
+            trace_id = trace.trace_id(),
+            span_id = trace.span_id()
+        );
+        let answered = async move {
+            let mut response = answer.await;
+            if response.extensions().get::<ProblemShown>().is_some() {
+                response = add_to_problem(response, &id).await;
+            }
+            if let Ok(value) = HeaderValue::from_str(&id) {
+                response.headers_mut().insert(X_REQUEST_ID.clone(), value);
+            }
+            let status = response.status().as_u16();
+            let seconds = begun.elapsed().as_secs_f64();
+            metrics::histogram!("chancery_http_request_seconds", "method" => method_label(&method), "route" => route, "status" => status.to_string())
+                .record(seconds);
+            tracing::debug!(status, seconds, "answered");
+            response
+        };
+        trace.scope(ids, answered.instrument(span)).await
     }
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(X_REQUEST_ID.clone(), value);
-    }
-    let status = response.status().as_u16();
-    let seconds = begun.elapsed().as_secs_f64();
-    metrics::histogram!("chancery_http_request_seconds", "method" => method_label(&method), "route" => route, "status" => status.to_string())
-        .record(seconds);
-    tracing::debug!(status, seconds, "answered");
-    response
 }
 
 /// Any word can be a method; only the known ones become a label.
