@@ -21,6 +21,7 @@ use crate::{
     crypto::{CryptoError, MasterKey},
     db::{ConnectError, Database},
     directory::{Directory, Reconciler},
+    doctor::Lately,
     endpoints::{self, Deliverer},
     ids::SharedIds,
     inbox::{Intake, Lanes, Processor, Reconciling, Upkeep},
@@ -106,6 +107,8 @@ pub struct App {
     pub inbox_lanes: Arc<Lanes>,
     /// Calls tenants' own endpoints.
     pub egress: EgressClient,
+    /// How the installation was when somebody looked last.
+    pub doctor: Lately,
     /// Woken when something is to be delivered to them.
     pub lanes_due: Notify,
     /// What the start page shows; none but in the demo.
@@ -217,6 +220,7 @@ impl AppState {
             intake,
             inbox_lanes,
             egress,
+            doctor: Lately::default(),
             lanes_due: Notify::new(),
             start_page,
         })))

@@ -62,6 +62,8 @@ typed_id! {
     EndpointId;
     /// A delivery to one.
     DeliveryId;
+    /// A module that an administrator has added to the sidebar.
+    ModuleId;
 }
 
 impl TenantId {

@@ -27,6 +27,7 @@ pub mod consultations;
 pub mod conversations;
 pub mod endpoints;
 pub mod inbox;
+pub mod modules;
 pub mod sign_ins;
 pub mod sources;
 pub mod tenants;

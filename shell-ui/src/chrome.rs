@@ -61,7 +61,7 @@ impl Chrome {
     /// Whether a module is at the thumb on a phone; the others are in the account's menu there, since five fit.
     #[expect(clippy::unused_self, reason = "templates call methods of what they have")]
     pub(crate) fn is_at_thumb(&self, module: &str) -> bool {
-        !matches!(module, "endpoints" | "health" | "inbox" | "settings")
+        !matches!(module, "endpoints" | "health" | "inbox" | "modules" | "settings")
     }
 
     /// The events that have a text of their own, as in `live-approval-created`.
@@ -109,6 +109,9 @@ const QUIET_EVENTS: &[&str] = &[
     "endpoint-created",
     "endpoint-updated",
     "endpoint-deleted",
+    "module-created",
+    "module-updated",
+    "module-deleted",
 ];
 
 /// The first letters of the first and the last word of a name.
@@ -173,7 +176,7 @@ pub struct ModuleLink {
     pub id: String,
     /// What it is called; for our own modules the texts `module-overview`, `module-conversations`,
     /// `module-approvals`, `module-consultations`, `module-audit`, `module-endpoints`, `module-inbox`, `module-settings`,
-    /// `module-health`.
+    /// `module-health`, `module-modules`.
     pub name: String,
     /// An icon's name (see [`crate::ICON_NAMES`]); an unknown one shows a plain square.
     pub icon: String,
@@ -251,6 +254,7 @@ impl Flash {
     /// `sessions-ended`, `session-over`, `settings-saved`, `inbox-replaying`, `inbox-discarded`, `inbox-discarding`,
     /// `inbox-not-replayable`, `inbox-not-failed`, `source-saved`, `source-paused`, `source-resumed`, `source-removed`,
     /// `secret-revoked`, `endpoint-saved`, `endpoint-on`, `endpoint-off`, `endpoint-removed`, `endpoint-test-sent`,
+    /// `module-added`, `module-saved`, `module-removed`, `modules-full`,
     /// `delivery-again`, `deliveries-again`, `deliveries-none`, `endpoint-is-off`, `endpoints-full`, `delivery-pending`, `secrets-full`.
     pub fn from_code(ui: &Ui, code: &str) -> Option<Self> {
         let kind = match code {
@@ -281,6 +285,9 @@ impl Flash {
             | "delivery-again"
             | "deliveries-again"
             | "deliveries-none"
+            | "module-added"
+            | "module-saved"
+            | "module-removed"
             | "secret-revoked" => FlashKind::Success,
             "already-decided"
             | "already-pending"
@@ -295,6 +302,7 @@ impl Flash {
             | "endpoint-is-off"
             | "endpoints-full"
             | "delivery-pending"
+            | "modules-full"
             | "secrets-full" => FlashKind::Error,
             _ => return None,
         };
@@ -375,6 +383,10 @@ mod tests {
             "endpoints-full",
             "delivery-pending",
             "secrets-full",
+            "module-added",
+            "module-saved",
+            "module-removed",
+            "modules-full",
         ] {
             let flash = Flash::from_code(&ui, code).expect("known");
             assert!(!flash.text.starts_with("flash-"), "{code} has no text");

@@ -31,9 +31,9 @@ pub use model::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AttemptRow, AuditChange, AuditEntry, AuditFilter, Choice,
     ConsultationRow, ConsultationStatus, ConversationContext, ConversationRow, ConversationStatus,
     DeliveryRow, DeliveryState, EndpointRow, EndpointState, EventChoice, EventGroup, Fact, FieldErrors,
-    HealthFinding, HealthPart, HealthVerdict, HistoryEntry, HistoryKind, InboxAttempt, InboxEffect,
-    InboxFilter, InboxOutcome, InboxRow, InboxState, LinkTo, MappingRow, MemberSignIn, OnceShown, Priority,
-    SecretRow, SecretState, SessionRow, SourceRow, Time,
+    HealthFinding, HealthPart, HealthVerdict, HistoryEntry, HistoryKind, IconChoice, InboxAttempt,
+    InboxEffect, InboxFilter, InboxOutcome, InboxRow, InboxState, LinkTo, MappingRow, MemberSignIn,
+    ModuleRow, OnceShown, Priority, RoleChoice, SecretRow, SecretState, SessionRow, SourceRow, Time,
 };
 pub use texts::Texts;
 pub use ui::{Theme, Ui};

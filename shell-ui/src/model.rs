@@ -100,12 +100,14 @@ macro_rules! plain_enum {
 
 mod health;
 mod inbox;
+mod modules;
 
 pub use health::{HealthFinding, HealthPart, HealthVerdict};
 pub use inbox::{
     InboxAttempt, InboxEffect, InboxFilter, InboxOutcome, InboxRow, InboxState, MappingRow, OnceShown,
     SecretRow, SecretState, SourceRow,
 };
+pub use modules::{IconChoice, ModuleRow, RoleChoice};
 
 plain_enum! {
     /// Where an approval stands.

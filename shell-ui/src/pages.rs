@@ -23,11 +23,14 @@
 //! | change one | `endpoints/{id}/edit` | the same, `version` |
 //! | an endpoint's secret, test, switches | `endpoints/{id}/rotate`, `…/test`, `…/enable`, `…/disable`, `…/delete` | `grace_hours`; `missed=true`; `version` |
 //! | send again | `endpoints/{id}/redeliver`, `endpoints/{id}/deliveries/{delivery}/redeliver` | `since_hours` |
+//! | add a module | `modules` | `name`, `url`, `icon`, `opens=tab\|page`, `role.agent=true`, …, `tenants` |
+//! | change one, remove it | `modules/{id}`, `modules/{id}/delete` | the same, `version`; `version` |
 //! | start, end, join | `consultations/{id}/start`, `…/end`, `…/join` | none |
 //!
 //! Checkboxes send `true` or are absent. Filters are `GET` forms on the list's own address.
 
 mod inbox;
+mod modules;
 mod outside;
 
 use std::borrow::Borrow;
@@ -35,6 +38,7 @@ use std::borrow::Borrow;
 use askama::Template;
 
 pub use inbox::{InboxEventPage, InboxPage, InboxReplayPage, SourceNewPage, SourcePage, SourcesPage};
+pub use modules::{ModuleFormPage, ModulesPage};
 pub use outside::{CookieBlockedPage, DemoPage, DemoPerson, Problem, ProblemPage, SignInPage, SignedOutPage};
 
 use crate::chrome::initials;
@@ -451,6 +455,8 @@ impl SessionsPage {
 pub struct HealthPage {
     /// The frame.
     pub chrome: Chrome,
+    /// When it was looked at.
+    pub checked: Time,
     /// Its parts, in the order in which one would mend them.
     pub parts: Vec<HealthPart>,
 }

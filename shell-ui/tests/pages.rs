@@ -157,7 +157,7 @@ fn what_is_not_at_the_thumb_is_in_the_accounts_menu() {
     let page = &pages["settings"];
     let (bar, account) = page.split_once("<details class=\"account menu\"").expect("the account's menu");
     assert!(bar.contains("<li class=\"desk-only\"><a href=\"settings.html\" aria-current=\"page\">"));
-    assert_eq!(bar.matches("desk-only").count(), 3);
+    assert_eq!(bar.matches("desk-only").count(), 4);
     // With what is counted on it.
     assert!(account.contains("<span dir=\"auto\">Webhooks</span><span class=\"count\">"));
     assert!(account.contains("<li class=\"phone-only\"><a href=\"settings.html\" aria-current=\"page\">"));

@@ -3,8 +3,17 @@ use std::path::Path;
 use crate::{assert_none, files, root, shown};
 
 /// The slices of the orchestrator.
-const SLICES: [&str; 8] =
-    ["approvals", "consultations", "conversations", "endpoints", "inbox", "sign_ins", "sources", "tenants"];
+const SLICES: [&str; 9] = [
+    "approvals",
+    "consultations",
+    "conversations",
+    "endpoints",
+    "inbox",
+    "modules",
+    "sign_ins",
+    "sources",
+    "tenants",
+];
 /// Where kernel and slices are put together; everything else of the kernel imports no slice.
 const COMPOSITION: [&str; 4] = ["app.rs", "http/router.rs", "http/openapi.rs", "auth/routes.rs"];
 /// What stands above the slices and may use them.

@@ -34,7 +34,7 @@ const BY_STATUS: [&str; 11] = [
 ];
 
 /// Texts that are asked for by a name made from a value: how the names begin, and where the values are.
-const BY_VALUE: [(&str, &str); 34] = [
+const BY_VALUE: [(&str, &str); 35] = [
     ("approval-outcome-", "ApprovalStatus"),
     ("approval-status-", "ApprovalStatus"),
     ("audit-", "the trail's actions, below"),
@@ -56,6 +56,7 @@ const BY_VALUE: [(&str, &str); 34] = [
     ("grace-", "the choices of how long an old secret is valid"),
     ("health-part-", "the names of the doctor's checks, which its test goes through"),
     ("health-verdict-", "HealthVerdict"),
+    ("icon-", "the icons that a module may have"),
     ("inbox-cause-", "what kind of cause a failure has"),
     ("inbox-outcome-", "InboxOutcome"),
     ("inbox-state-", "InboxState"),

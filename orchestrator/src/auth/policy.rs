@@ -148,8 +148,8 @@ catalogue! {
     SettingsRead = row("settings.read", OWNERS);
     /// Change the tenant's settings.
     SettingsWrite = row("settings.write", OWNERS);
-    /// Add, change and remove modules of the tenant's sidebar.
-    ModuleManage = row("module.manage", OWNERS);
+    /// Add, change and remove modules of the tenant's sidebar, or those that the suite gives to its tenants.
+    ModuleManage = row("module.manage", OWNERS).and_platform();
     /// Read conversations.
     ConversationRead = row("conversation.read", READERS);
     /// Open a conversation in its tool, signed in there as oneself.

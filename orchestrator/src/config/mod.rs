@@ -497,26 +497,26 @@ impl Config {
         Ok(())
     }
 
-    /// A tool in a frame may run scripts of its origin: of ours, it could act as whoever looks at it.
-    fn validate_embedded(&self) -> Result<(), ConfigError> {
-        let ours: Vec<Url> = std::iter::once(Some(self.http.public_url.clone()))
+    /// Whether an address is under a host name of ours. A cookie goes to all ports of its host (RFC 6265, section 8.5): in a frame, ours
+    /// would go to the tool. The demo has nothing but ports, on loopback.
+    pub fn is_own_address(&self, url: &Url) -> bool {
+        std::iter::once(Some(self.http.public_url.clone()))
             .chain(self.http.additional_hosts.iter().map(|host| self.http.origin_for(host)))
             .flatten()
-            .collect();
-        // A cookie goes to all ports of its host (RFC 6265, section 8.5): in a frame, ours would go to the tool. The demo has
-        // nothing but ports, on loopback.
-        let is_ours = |url: &Url| {
-            ours.iter().any(|ours| {
-                origin(ours) == origin(url) || (ours.host_str() == url.host_str() && !is_loopback(url))
+            .any(|ours| {
+                origin(&ours) == origin(url) || (ours.host_str() == url.host_str() && !is_loopback(url))
             })
-        };
+    }
+
+    /// A tool in a frame may run scripts of its origin: of ours, it could act as whoever looks at it.
+    fn validate_embedded(&self) -> Result<(), ConfigError> {
         let matrix = if self.matrix.url.is_empty() { String::new() } else { self.matrix.client()?.into() };
         for (setting, embed, url) in [
             ("chatwoot.embed", self.chatwoot.embed, &self.chatwoot.url),
             ("matrix.embed", self.matrix.embed, &matrix),
             ("jitsi.embed", self.jitsi.embed, &self.jitsi.url),
         ] {
-            if embed && Url::parse(url).is_ok_and(|url| is_ours(&url)) {
+            if embed && Url::parse(url).is_ok_and(|url| self.is_own_address(&url)) {
                 return Err(invalid(
                     setting,
                     "a tool under our own host name can't be shown in a frame: give it one of its own",
@@ -533,7 +533,7 @@ impl Config {
 }
 
 /// Whether a URL leads to this machine.
-fn is_loopback(url: &Url) -> bool {
+pub fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         host == "localhost"
             || host.ends_with(".localhost")

@@ -4,10 +4,12 @@
 //! doesn't. Nothing is changed anywhere. A server that hangs costs its own check, not the others.
 
 mod checks;
+mod lately;
 mod report;
 
 use std::time::Duration;
 
+pub use self::lately::Lately;
 pub use self::report::{Check, Finding, Report, Verdict};
 use crate::{clock::SharedClock, config::Config, tools::Tools};
 

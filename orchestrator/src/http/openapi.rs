@@ -7,8 +7,8 @@ use utoipa::openapi::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    app::AppState, approvals, audit, consultations, conversations, endpoints, http::router, inbox, sign_ins,
-    sources, tenants,
+    app::AppState, approvals, audit, consultations, conversations, endpoints, http::router, inbox, modules,
+    sign_ins, sources, tenants,
 };
 
 /// The operations of the API, but for [`inbox::receiving`], with the description of all.
@@ -48,6 +48,7 @@ pub fn api() -> OpenApiRouter<AppState> {
         .merge(conversations::router())
         .merge(endpoints::router())
         .merge(inbox::router())
+        .merge(modules::router())
         .merge(sources::router())
         .merge(sign_ins::router())
         .merge(tenants::router())

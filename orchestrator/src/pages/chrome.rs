@@ -15,7 +15,9 @@ use crate::{
     db::TenantTx,
     http::{Problem, ProblemResult},
     ids::{TenantId, UserId},
-    inbox, realtime,
+    inbox,
+    modules::{self as added, Module as Added},
+    realtime,
 };
 
 /// The query of a page that a form led to.
@@ -108,7 +110,8 @@ impl Place {
         if self.may(Permission::WebhookEventRead) {
             counts.dead = inbox::dead_count(tx, self.tenant.id).await?;
         }
-        let mut chrome = frame(state, &self.visitor, &self.tenant, module, counts);
+        let added = added::shown(tx, &self.visitor, self.tenant.id).await?;
+        let mut chrome = frame(state, &self.visitor, &self.tenant, module, counts, &added);
         chrome.live =
             Some(Live { events_url: self.href("events"), last_event_id: u64::try_from(position).ok() });
         chrome.flash = flash.and_then(|code| Flash::from_code(&state.ui, code));
@@ -133,6 +136,7 @@ pub(super) fn frame(
     tenant: &TenantRef,
     module: &str,
     counts: Counts,
+    added: &[Added],
 ) -> Chrome {
     let suite = principal.platform_admin.then(|| suite(state));
     Chrome {
@@ -147,7 +151,7 @@ pub(super) fn frame(
             .chain(suite.as_ref())
             .map(|tenant| tenant_link(state, principal, tenant, module))
             .collect(),
-        modules: modules::links(state, principal, tenant, module, counts),
+        modules: modules::links(state, principal, tenant, module, counts, added),
         live: None,
         flash: None,
     }

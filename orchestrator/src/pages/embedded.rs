@@ -28,16 +28,15 @@ struct FrameSource(String);
 #[derive(Debug, Clone)]
 pub(super) struct FrameAncestor(pub String);
 
-/// A tool that is shown in a frame, to who sees its module.
+/// A tool or an added module that is shown in a frame, to who sees it.
 pub(super) async fn show(
     State(state): State<AppState>,
     place: Place,
     ApiPath((_, id)): ApiPath<(TenantId, String)>,
 ) -> PageResult {
-    let tool =
-        modules::embedded(&state, &place.visitor, &place.tenant, &id).ok_or_else(Problem::not_found)?;
-    let Embedded { name, url, is_video } = tool;
     let mut tx = place.begin(&state).await?;
+    let found = modules::framed(&state, &mut tx, &place.visitor, &place.tenant, &id).await?;
+    let Embedded { name, url, is_video } = found.ok_or_else(Problem::not_found)?;
     let chrome = place.chrome(&state, &mut tx, &id, None).await?;
     drop(tx);
     let source = origin(&url);

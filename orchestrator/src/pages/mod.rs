@@ -20,6 +20,7 @@ mod events;
 mod form;
 mod health;
 mod inbox;
+mod managed_modules;
 mod modules;
 mod overview;
 mod problems;
@@ -115,6 +116,10 @@ pub fn router() -> Router<AppState> {
         .route("/app/t/{tenant}/inbox/sources/{id}/rotate", post(sources::rotate))
         .route("/app/t/{tenant}/inbox/sources/{id}/revoke", post(sources::revoke))
         .route("/app/t/{tenant}/health", get(health::show))
+        .route("/app/t/{tenant}/modules", get(managed_modules::list).post(managed_modules::create))
+        .route("/app/t/{tenant}/modules/new", get(managed_modules::new))
+        .route("/app/t/{tenant}/modules/{id}", get(managed_modules::edit).post(managed_modules::save))
+        .route("/app/t/{tenant}/modules/{id}/delete", post(managed_modules::delete))
         .route("/app/t/{tenant}/settings", get(settings::show).post(settings::save))
         .route("/app/t/{tenant}/sign-ins", get(sign_ins::list))
         .route("/app/t/{tenant}/sign-ins/end", post(sign_ins::end))

@@ -1,4 +1,5 @@
-//! The registry of modules: what the sidebar offers, to whom. To add one, add a line to [`MODULES`].
+//! The registry of modules: what the sidebar offers, to whom. To build one in, add a line to [`MODULES`]; administrators add theirs
+//! in the shell ([`crate::modules`]).
 
 use shell_ui::{ModuleKind, ModuleLink};
 use url::Url;
@@ -7,6 +8,9 @@ use super::chrome::base;
 use crate::{
     app::AppState,
     auth::{Permission, Principal, Resource, TenantRef, can},
+    db::TenantTx,
+    ids::ModuleId,
+    modules::{self as added, Module as Added},
 };
 
 /// What a module opens.
@@ -83,7 +87,7 @@ const fn tool(
 }
 
 /// All modules, in the sidebar's order.
-const MODULES: [Module; 12] = [
+const MODULES: [Module; 13] = [
     page("overview", "module-overview", Permission::TenantRead, ""),
     page("conversations", "module-conversations", Permission::ConversationRead, "conversations"),
     Module {
@@ -97,6 +101,7 @@ const MODULES: [Module; 12] = [
         ..page("inbox", "module-inbox", Permission::WebhookEventRead, "inbox")
     },
     page("endpoints", "module-endpoints", Permission::WebhookEndpointRead, "endpoints"),
+    page("modules", "module-modules", Permission::ModuleManage, "modules"),
     page("settings", "module-settings", Permission::SettingsRead, "settings"),
     Module { icon: "shield", ..page("health", "module-health", Permission::HealthRead, "health") },
     tool("chatwoot", "Chatwoot", "conversations", Permission::ConversationRead, |state| {
@@ -138,29 +143,69 @@ pub(super) fn links(
     tenant: &TenantRef,
     current: &str,
     counts: Counts,
+    added: &[Added],
 ) -> Vec<ModuleLink> {
-    MODULES
-        .iter()
-        .filter(|module| sees(principal, tenant, module))
-        .filter_map(|module| {
-            let (href, kind) = match &module.kind {
-                Kind::Page(path) => (href(tenant, path), ModuleKind::Page),
-                Kind::Tool(tool) => match tool(state)? {
-                    Tool { embed: true, .. } => (tool_href(tenant, module.id), ModuleKind::Embedded),
-                    Tool { url, .. } => (String::from(url), ModuleKind::Link),
-                },
-            };
-            Some(ModuleLink {
-                id: module.id.to_owned(),
-                name: module.name.said(state),
-                icon: module.icon.to_owned(),
-                href,
-                current: module.id == current,
-                badge: (module.counts)(counts),
-                kind,
-            })
+    let built_in = MODULES.iter().filter(|module| sees(principal, tenant, module)).filter_map(|module| {
+        let (href, kind) = match &module.kind {
+            Kind::Page(path) => (href(tenant, path), ModuleKind::Page),
+            Kind::Tool(tool) => match tool(state)? {
+                Tool { embed: true, .. } => (tool_href(tenant, module.id), ModuleKind::Embedded),
+                Tool { url, .. } => (String::from(url), ModuleKind::Link),
+            },
+        };
+        Some(ModuleLink {
+            id: module.id.to_owned(),
+            name: module.name.said(state),
+            icon: module.icon.to_owned(),
+            href,
+            current: module.id == current,
+            badge: (module.counts)(counts),
+            kind,
         })
-        .collect()
+    });
+    let added = added.iter().filter_map(|module| {
+        let id = module.id.to_string();
+        let url = Url::parse(&module.url).ok()?;
+        let (href, kind) = if added::is_framed(&state.config, module.opens, &url) {
+            (tool_href(tenant, &id), ModuleKind::Embedded)
+        } else {
+            (url.into(), ModuleKind::Link)
+        };
+        let current = id == current;
+        Some(ModuleLink {
+            id,
+            name: module.name.clone(),
+            icon: module.icon.clone(),
+            href,
+            current,
+            badge: 0,
+            kind,
+        })
+    });
+    built_in.chain(added).collect()
+}
+
+/// A tool of the settings.
+pub(super) struct ConnectedTool {
+    /// Its id, which is also the doctor's name for it.
+    pub id: &'static str,
+    pub name: String,
+    pub icon: &'static str,
+    /// Where people open it, and whether inside a page of ours; none where it isn't connected.
+    pub opened: Option<(Url, bool)>,
+}
+
+/// The tools of the settings, connected or not.
+pub(super) fn tools(state: &AppState) -> impl Iterator<Item = ConnectedTool> {
+    MODULES.iter().filter_map(|module| match module.kind {
+        Kind::Page(_) => None,
+        Kind::Tool(tool) => Some(ConnectedTool {
+            id: module.id,
+            name: module.name.said(state),
+            icon: module.icon,
+            opened: tool(state).map(|tool| (tool.url, tool.embed)),
+        }),
+    })
 }
 
 /// The address of the page of ours with this id in a tenant, if `principal` sees it there.
@@ -177,13 +222,23 @@ pub(super) struct Embedded {
     pub is_video: bool,
 }
 
-/// The tool with this id, if it is shown in a page of ours and `principal` sees it in the tenant.
-pub(super) fn embedded(
+/// The tool or added module with this id, if it is shown in a page of ours and `principal` sees it in the tenant.
+pub(super) async fn framed(
     state: &AppState,
+    tx: &mut TenantTx,
     principal: &Principal,
     tenant: &TenantRef,
     id: &str,
-) -> Option<Embedded> {
+) -> Result<Option<Embedded>, sqlx::Error> {
+    let Ok(id) = id.parse::<ModuleId>() else { return Ok(embedded(state, principal, tenant, id)) };
+    let Some(module) = added::shown_one(tx, principal, tenant.id, id).await? else { return Ok(None) };
+    let url = Url::parse(&module.url).ok().filter(added::is_plain_address);
+    let url = url.filter(|url| added::is_framed(&state.config, module.opens, url));
+    Ok(url.map(|url| Embedded { name: module.name, url, is_video: false }))
+}
+
+/// The tool with this id, if it is shown in a page of ours and `principal` sees it in the tenant.
+fn embedded(state: &AppState, principal: &Principal, tenant: &TenantRef, id: &str) -> Option<Embedded> {
     let module = MODULES.iter().find(|module| module.id == id)?;
     let Kind::Tool(tool) = module.kind else { return None };
     let Tool { url, is_video, .. } =
@@ -268,6 +323,7 @@ mod tests {
                 "audit",
                 "inbox",
                 "endpoints",
+                "modules",
                 "settings"
             ]
         );
@@ -283,7 +339,7 @@ mod tests {
         };
         assert!(seen(&principal).is_empty());
         principal.platform_admin = true;
-        assert_eq!(seen(&principal), ["audit", "inbox", "health"]);
+        assert_eq!(seen(&principal), ["audit", "inbox", "modules", "health"]);
     }
 
     #[test]
@@ -298,5 +354,14 @@ mod tests {
         let ids: BTreeSet<_> = MODULES.iter().map(|module| module.id).collect();
         assert_eq!(ids.len(), MODULES.len());
         assert!(MODULES.iter().all(|module| shell_ui::ICON_NAMES.contains(&module.icon)));
+    }
+
+    #[test]
+    fn every_icon_that_a_module_may_have_is_drawn_and_has_a_name() {
+        let ui = shell_ui::Ui::new("");
+        for icon in added::ICONS {
+            assert!(shell_ui::ICON_NAMES.contains(&icon), "{icon}");
+            assert_ne!(ui.t(format!("icon-{icon}")), format!("icon-{icon}"));
+        }
     }
 }

@@ -105,7 +105,7 @@ fn in_shell(
         .or_else(|| home(principal, last_tenant));
     match tenant {
         Some(tenant) => {
-            ProblemInShell { chrome: frame(state, principal, tenant, "", Counts::default()), problem }
+            ProblemInShell { chrome: frame(state, principal, tenant, "", Counts::default(), &[]), problem }
                 .render()
         }
         None => ProblemPage { ui: state.ui.clone(), problem }.render(),

@@ -46,11 +46,17 @@ pub enum EventType {
     EndpointDisabled,
     /// One was removed.
     EndpointDeleted,
+    /// A module was added to the sidebar.
+    ModuleCreated,
+    /// One was changed.
+    ModuleUpdated,
+    /// One was removed.
+    ModuleDeleted,
 }
 
 impl EventType {
     /// All types, those of a kind together.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::ApprovalCreated,
         Self::ApprovalDecided,
         Self::ApprovalCancelled,
@@ -71,6 +77,9 @@ impl EventType {
         Self::EndpointUpdated,
         Self::EndpointDisabled,
         Self::EndpointDeleted,
+        Self::ModuleCreated,
+        Self::ModuleUpdated,
+        Self::ModuleDeleted,
     ];
 
     /// As stored and sent.
@@ -96,6 +105,9 @@ impl EventType {
             Self::EndpointUpdated => "endpoint.updated",
             Self::EndpointDisabled => "endpoint.disabled",
             Self::EndpointDeleted => "endpoint.deleted",
+            Self::ModuleCreated => "module.created",
+            Self::ModuleUpdated => "module.updated",
+            Self::ModuleDeleted => "module.deleted",
         }
     }
 }

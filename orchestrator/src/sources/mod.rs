@@ -17,7 +17,7 @@ mod service;
 mod store;
 
 pub use cache::{SourceCache, find, forget, is_strange, is_strange_service, only, per_minute, quota};
-pub use mapping::{Mapping, map, mapped, mappings, unmap};
+pub use mapping::{Mapping, map, mapped, mappings, tenant_paths, unmap};
 pub use model::{
     Added, ChangeSource, Fault, MAX_GRACE_SECONDS, NewSecret, NewSource, Purpose, RequestLimit, Rotated,
     Secret, SecretInfo, Source, SourceFilter, SourceScheme, SourceState, WebhookSource,

@@ -36,6 +36,7 @@ fn tables() -> BTreeMap<&'static str, Entry> {
         ("tenant_settings", trail("tenant_id", "true")),
         ("webhook_endpoints", trail("tenant_id", "true")),
         ("webhook_endpoint_secrets", trail("tenant_id", "true")),
+        ("modules", trail("tenant_id", "true")),
         ("people", trail("tenant_id", "true")),
         (
             "tenants",
@@ -232,6 +233,10 @@ async fn owner_commands(app: &TestApp) {
     let owner = app.person("acme-owner");
     let new = json!({ "tenantId": ACME, "url": "http://127.0.0.1:9/hook", "eventTypes": ["approval.*"] });
     let endpoint = path("/endpoints", &owner.post("/endpoints", &new).await.expect(201));
+    let added = json!({ "tenantId": ACME, "name": "Wiki", "icon": "book", "url": "https://wiki.example.org/", "opens": "tab" });
+    let module = path("/modules", &owner.post("/modules", &added).await.expect(201));
+    owner.patch(&module, &json!({ "opens": "page" })).await.expect(200);
+    assert_eq!(owner.delete(&module).await.status, 204);
     owner.post(&format!("{endpoint}/test"), &json!({})).await.expect(202);
     owner.post(&format!("{endpoint}/rotate-secret"), &json!({})).await.expect(200);
     app.run_jobs().await;

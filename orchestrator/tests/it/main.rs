@@ -25,6 +25,7 @@ mod jitsi;
 mod limits;
 mod mapping;
 mod mending;
+mod modules;
 mod readings;
 mod realtime;
 mod reconciling;

@@ -246,8 +246,7 @@ fn samples() -> BTreeMap<&'static str, &'static str> {
     BTreeMap::from([
         (
             "approvals",
-            "INSERT INTO approvals (tenant_id, id, title, priority, requested_by, created_at, updated_at)
-             VALUES ($1, gen_random_uuid(), 'A', 'low', gen_random_uuid(), now(), now())",
+            "INSERT INTO approvals (tenant_id, id, title, priority, requested_by, created_at, updated_at) VALUES ($1, gen_random_uuid(), 'A', 'low', gen_random_uuid(), now(), now())",
         ),
         (
             "audit_logs",
@@ -268,19 +267,20 @@ fn samples() -> BTreeMap<&'static str, &'static str> {
         ),
         (
             "conversations",
-            "INSERT INTO conversations (tenant_id, id, source_id, service, account, display_id, status, remote_updated_at, created_at, updated_at)
-             VALUES ($1, gen_random_uuid(), $1, 'chatwoot', '1', (random() * 1e9)::bigint, 'open', now(), now(), now())",
+            "INSERT INTO conversations (tenant_id, id, source_id, service, account, display_id, status, remote_updated_at, created_at, updated_at) VALUES ($1, gen_random_uuid(), $1, 'chatwoot', '1', (random() * 1e9)::bigint, 'open', now(), now(), now())",
         ),
         ("event_streams", "INSERT INTO event_streams (tenant_id, last_sequence) VALUES ($1, 1)"),
         (
             "events",
-            "INSERT INTO events (tenant_id, sequence, type, permission, resource_id, data, created_at)
-             VALUES ($1, (random() * 1e9)::bigint, 'e', 'tenant.read', gen_random_uuid(), '{}', now())",
+            "INSERT INTO events (tenant_id, sequence, type, permission, resource_id, data, created_at) VALUES ($1, (random() * 1e9)::bigint, 'e', 'tenant.read', gen_random_uuid(), '{}', now())",
+        ),
+        (
+            "modules",
+            "INSERT INTO modules (tenant_id, id, name, icon, url, opens, roles, tenants, created_at, updated_at) VALUES ($1, gen_random_uuid(), 'M', 'book', 'https://a.test/', 'tab', '{}', '{}', now(), now())",
         ),
         (
             "idempotency_keys",
-            "INSERT INTO idempotency_keys (actor_id, method, route, key, fingerprint, status, headers, body, created_at)
-             VALUES ($1, 'POST', '/', gen_random_uuid()::text, sha256(''), 201, '{}', '', now())",
+            "INSERT INTO idempotency_keys (actor_id, method, route, key, fingerprint, status, headers, body, created_at) VALUES ($1, 'POST', '/', gen_random_uuid()::text, sha256(''), 201, '{}', '', now())",
         ),
         (
             "jobs",

@@ -128,6 +128,11 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
     .execute(app.superuser())
     .await
     .unwrap();
+    let new_module = json!({
+        "tenantId": ACME, "name": "Wiki", "icon": "book", "url": "https://wiki.example.org/", "opens": "tab",
+    });
+    let module = async || id(&owner.post("/modules", &new_module).await.expect(201)).to_owned();
+    let (shown_module, removed_module) = (module().await, module().await);
     let deliveries = format!("{endpoints}/deliveries/{{subject}}");
     let redeliver = format!("{deliveries}/redeliver");
     let sample =
@@ -404,6 +409,25 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
         ),
         ("getDelivery", sample(&deliveries, none(), &delivery, (&ceo, 404), (&owner, 200))),
         ("redeliver", sample(&redeliver, none(), &delivery, (&ceo, 404), (&owner, 202))),
+        ("listModules", sample("/modules?tenantId={subject}", none(), &acme, (&ceo, 403), (&owner, 200))),
+        (
+            "createModule",
+            sample(
+                "/modules",
+                json!({
+                    "tenantId": "{subject}", "name": "Wiki", "icon": "book", "url": "https://wiki.example.org/", "opens": "tab",
+                }),
+                &acme,
+                (&ceo, 403),
+                (&owner, 201),
+            ),
+        ),
+        ("getModule", sample("/modules/{subject}", none(), &shown_module, (&ceo, 404), (&owner, 200))),
+        (
+            "updateModule",
+            sample("/modules/{subject}", json!({ "name": "N" }), &shown_module, (&ceo, 404), (&owner, 200)),
+        ),
+        ("deleteModule", sample("/modules/{subject}", none(), &removed_module, (&ceo, 404), (&owner, 204))),
         ("getMe", sample("/me", none(), "", (&member, 200), (&viewer, 200))),
     ])
 }

@@ -9,6 +9,7 @@ module-consultations = Consultations
 module-audit = Audit trail
 module-endpoints = Outgoing webhooks
 module-settings = Settings
+module-modules = Modules
 module-health = Health
 tools = Your tools
 opens-new-tab = opens in a new tab
@@ -52,6 +53,7 @@ back-to-conversations = All conversations
 back-to-consultations = All consultations
 back-to-endpoints = All endpoints
 back-to-endpoint = The endpoint
+back-to-modules = All modules
 
 # Live updates.
 live-approval-created = A new request for approval has arrived.
@@ -145,5 +147,9 @@ flash-deliveries-again = What failed is sent again.
 flash-deliveries-none = Nothing has failed since then.
 flash-endpoint-is-off = This endpoint is switched off. Switch it on first.
 flash-endpoints-full = This workspace has as many endpoints as it may. Remove one first.
+flash-module-added = Added. Whoever may see it finds it in the sidebar.
+flash-module-saved = Saved. The sidebar shows it as it is now.
+flash-module-removed = The module is gone from the sidebar.
+flash-modules-full = There are as many modules as there may be. Remove one first.
 flash-delivery-pending = This is still to be sent.
 flash-secrets-full = Too many secrets are valid at the moment. Wait until the older ones have expired.

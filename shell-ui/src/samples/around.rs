@@ -76,6 +76,7 @@ impl Samples {
         };
         HealthPage {
             chrome: self.chrome("health"),
+            checked: self.ago(0),
             parts: vec![
                 part("settings", HealthVerdict::Works, &[("make sense", None)]),
                 part(

@@ -8,6 +8,7 @@ mod consultations;
 mod conversations;
 mod endpoints;
 mod inbox;
+mod modules;
 
 use askama::Template;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -137,6 +138,10 @@ impl Samples {
             ("delivery", self.delivery().render()?),
             ("delivery-pending", self.delivery_pending().render()?),
             ("tool", self.tool().render()?),
+            ("modules", self.modules().render()?),
+            ("modules-suite", self.modules_of_suite().render()?),
+            ("module-form", self.module_form().render()?),
+            ("module-form-errors", self.module_form_errors().render()?),
             ("settings", self.settings().render()?),
             (
                 "sign-ins",
@@ -214,6 +219,7 @@ impl Samples {
                 module("audit", 0, ModuleKind::Page, "audit.html".into()),
                 module("inbox", 2, ModuleKind::Page, "inbox.html".into()),
                 module("endpoints", 0, ModuleKind::Page, "endpoints.html".into()),
+                module("modules", 0, ModuleKind::Page, "modules.html".into()),
                 module("settings", 0, ModuleKind::Page, "settings.html".into()),
                 module("Chatwoot", 0, ModuleKind::Link, "http://127.0.0.1:8082/".into()),
                 module("Matrix", 0, ModuleKind::Embedded, "tool.html".into()),

@@ -10,7 +10,7 @@ mod store;
 
 pub(super) use model::Mapped;
 pub use model::Mapping;
-pub use service::{map, mapped, mappings, unmap};
+pub use service::{map, mapped, mappings, tenant_paths, unmap};
 pub(super) use store::of_source;
 
 pub(super) use routes::router;

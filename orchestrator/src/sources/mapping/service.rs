@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -16,6 +18,17 @@ use crate::{
         store as sources_store,
     },
 };
+
+/// The paths of these tenants, where they are known, for who runs the suite.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn tenant_paths(
+    database: &Database,
+    tenants: &[TenantId],
+) -> Result<HashMap<TenantId, String>, sqlx::Error> {
+    store::paths(&mut database.system_tx().await?, tenants).await
+}
 
 async fn with_paths(database: &Database, mapped: Vec<Mapped>) -> Result<Vec<Mapping>, sqlx::Error> {
     if mapped.is_empty() {
