@@ -16,7 +16,7 @@ use crate::{
         session::{Sessions, StorageError},
     },
     clock::SharedClock,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, NavigationCaller},
     consultations, conversations,
     crypto::{CryptoError, MasterKey},
     db::{ConnectError, Database},
@@ -99,6 +99,8 @@ pub struct App {
     pub ui: shell_ui::Ui,
     /// The sources of webhooks, remembered for a moment.
     pub sources: SourceCache,
+    /// The tools that may ask for anybody's navigation.
+    pub navigation_callers: Vec<NavigationCaller>,
     /// Starting and stopping.
     pub lifecycle: Lifecycle,
     /// Where received webhooks are handed in.
@@ -150,6 +152,7 @@ impl AppState {
         let Environment { clock, ids, lifecycle, start_page } = environment;
         let master_key = Arc::new(MasterKey::read(&config.crypto.key_file)?);
         let tools = Tools::connect(&config, &clock)?;
+        let navigation_callers = config.navigation.callers()?;
         let database = Database::connect(
             &config.database,
             Arc::clone(&clock),
@@ -216,6 +219,7 @@ impl AppState {
             tools,
             ui,
             sources: SourceCache::default(),
+            navigation_callers,
             lifecycle,
             intake,
             inbox_lanes,

@@ -19,6 +19,13 @@ macro_rules! icons {
     };
 }
 
+/// The icon as a file of its own, in a grey that can be told from light and dark grounds.
+pub(crate) fn icon_file(name: &str) -> String {
+    let own = r#"<svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false">"#;
+    let alone = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#64748b" stroke-width="1.7" stroke-linecap="round" stroke-linejoin="round">"##;
+    icon(name).0.replacen(own, alone, 1)
+}
+
 icons! {
     "approvals" => r#"<path d="M8 3.8h8a1.6 1.6 0 0 1 1.6 1.6v15l-2.8-1.7-2.8 1.7-2.8-1.7-2.8 1.7v-15A1.6 1.6 0 0 1 8 3.8Z"/><path d="m9.2 10.6 2 2 3.7-4"/>"#,
     "arrow-left" => r#"<path d="M19 12H5.5M11 6l-6 6 6 6"/>"#,
@@ -66,6 +73,18 @@ mod tests {
     #[test]
     fn an_unknown_icon_is_a_square() {
         assert!(icon("no such icon").0.contains("<rect"));
+    }
+
+    #[test]
+    fn an_icon_alone_is_a_picture_that_needs_no_page() {
+        for name in ICON_NAMES {
+            let file = icon_file(name);
+            assert!(
+                file.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && file.ends_with("</svg>"),
+                "{name}"
+            );
+            assert!(!file.contains("class="), "{name}");
+        }
     }
 
     #[test]

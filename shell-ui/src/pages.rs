@@ -39,7 +39,9 @@ use askama::Template;
 
 pub use inbox::{InboxEventPage, InboxPage, InboxReplayPage, SourceNewPage, SourcePage, SourcesPage};
 pub use modules::{ModuleFormPage, ModulesPage};
-pub use outside::{CookieBlockedPage, DemoPage, DemoPerson, Problem, ProblemPage, SignInPage, SignedOutPage};
+pub use outside::{
+    CookieBlockedPage, DemoPage, DemoPerson, NavigationPage, Problem, ProblemPage, SignInPage, SignedOutPage,
+};
 
 use crate::chrome::initials;
 use crate::{

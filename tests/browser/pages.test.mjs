@@ -96,7 +96,7 @@ gallery("the pages of a tenant without anything are in order", async (stage, loo
   visitor.allow(/\b40[34]\b/);
   // Nobody but the outsider is of Globex, and nothing happens there.
   const page = await visitor.signIn(outsider);
-  const places = ["", "/conversations", "/approvals", "/approvals?status=approved", "/approvals/new", "/consultations", "/audit", "/inbox", "/inbox/sources", "/inbox/sources/new", "/endpoints", "/endpoints/new", "/settings"];
+  const places = ["", "/conversations", "/approvals", "/approvals?status=approved", "/approvals/new", "/consultations", "/audit", "/inbox", "/inbox/sources", "/inbox/sources/new", "/endpoints", "/endpoints/new", "/modules", "/modules/new", "/settings"];
   for (const [tenant, seen] of [[/Personal/, places], [/Globex/, ["", "/conversations", "/audit", "/settings"]]]) {
     await switchTo(page, tenant);
     const base = tenantBase(page);

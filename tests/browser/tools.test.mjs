@@ -1,7 +1,7 @@
 // Other tools inside the shell, and what they may not do there; and what works with and without JavaScript alike.
 import assert from "node:assert/strict";
 
-import { agent, atAcme, ceo, matrix, pendingApproval, see, story, tenantBase } from "./harness.mjs";
+import { agent, atAcme, ceo, matrix, pendingApproval, see, start, story, switchTo, tenantBase } from "./harness.mjs";
 
 for (const javaScriptEnabled of [true, false]) {
   const how = javaScriptEnabled ? "with" : "without";
@@ -55,4 +55,64 @@ story("only the page with a tool admits a frame, and only that tool's", async (s
     return violation;
   }, agent.origin);
   assert.equal(blocked, "frame-src");
+});
+
+/** A page of the tool's origin that does what Element's module does: it asks in a frame whether somebody is signed in, and then fetches. */
+const launcher = `<!doctype html><title>Element</title><script>
+  window.asked = new Promise((resolve) => addEventListener("message", ({ origin, data }) => resolve({ origin, ...data })));
+  window.fetched = asked.then(() => fetch("${start}/api/v1/navigation?language=en", { credentials: "include" }))
+    .then((answer) => answer.json().then((body) => ({ status: answer.status, body })), (error) => ({ error: String(error) }));
+</script><iframe src="${start}/embed/navigation"></iframe>`;
+
+story("another tool shows what somebody finds in the sidebar, where the settings allow it", async (stage) => {
+  const visitor = await stage.visitor();
+  visitor.allow(/\b401\b/, /frame-ancestors/, /CORS policy/, /ERR_FAILED/, /ERR_BLOCKED_BY_RESPONSE/, /refused to connect|Framing/);
+  const at = async (origin) => {
+    const page = await visitor.context.newPage();
+    await page.route(`${origin}/launcher`, (route) => route.fulfill({ contentType: "text/html", body: launcher }));
+    await page.goto(`${origin}/launcher`);
+    return page;
+  };
+  const before = await at(matrix);
+  assert.deepEqual(await before.evaluate(() => asked), { origin: start, loggedIn: false });
+  assert.equal((await before.evaluate(() => fetched)).status, 401);
+
+  await atAcme(visitor, agent);
+  const page = await at(matrix);
+  assert.deepEqual(await page.evaluate(() => asked), { origin: start, loggedIn: true });
+  const { status, body } = await page.evaluate(() => fetched);
+  assert.equal(status, 200);
+  const links = body.categories.flatMap(({ entries }) => entries.map(({ link }) => new URL(link).pathname));
+  assert.ok(links.some((path) => path.endsWith("/conversations")), links.join(" "));
+
+  // Any other origin hears nothing, and may not read the answer.
+  const elsewhere = await at(agent.origin.replace("127.0.0.1", "elsewhere.localhost"));
+  const read = await elsewhere.evaluate(async (url) => {
+    const heard = await Promise.race([asked, new Promise((resolve) => setTimeout(resolve, 700, "nothing"))]);
+    const answer = await fetch(url, { credentials: "include" }).then(() => "read", () => "refused");
+    return { heard, answer };
+  }, `${start}/api/v1/navigation`);
+  assert.deepEqual(read, { heard: "nothing", answer: "refused" });
+});
+
+story("somebody adds a module to their own workspace and opens it inside the shell", async (stage) => {
+  const visitor = await stage.visitor();
+  const page = await atAcme(visitor, agent);
+  await switchTo(page, /Personal/);
+  await page.goto(`${tenantBase(page)}/modules`);
+  await page.getByRole("link", { name: "Add a module" }).click();
+  await page.getByLabel("Name").fill("Rooms of mine");
+  await page.getByLabel("Address").fill(`${matrix}/`);
+  await page.getByRole("radio", { name: "Folder" }).check({ force: true });
+  await page.getByRole("radio", { name: "inside a page here" }).check();
+  await page.getByRole("button", { name: "Add it" }).click();
+  await see(page.getByText("Added. Whoever may see it finds it in the sidebar."));
+  await page.getByRole("navigation", { name: "Your tools" }).getByRole("link", { name: "Rooms of mine" }).click();
+  await see(page.frameLocator('iframe[title="Rooms of mine"]').getByRole("heading", { name: "Rooms" }));
+  // And takes it away again.
+  await page.goto(`${tenantBase(page)}/modules`);
+  await page.getByRole("link", { name: "Rooms of mine", exact: true }).last().click();
+  await page.locator("#delete summary").click();
+  await page.getByRole("button", { name: "Yes, remove it" }).click();
+  await see(page.getByText("The module is gone from the sidebar."));
 });

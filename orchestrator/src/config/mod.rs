@@ -3,6 +3,7 @@
 mod inbox;
 mod jitsi;
 mod limits;
+mod navigation;
 mod redis;
 
 use std::{
@@ -28,6 +29,7 @@ pub use self::{
     inbox::InboxConfig,
     jitsi::{JitsiConfig, JitsiDialect, JitsiKeyConfig},
     limits::{LimitsConfig, QuotaConfig},
+    navigation::{NavigationCaller, NavigationCallerConfig, NavigationConfig},
     redis::RedisConfig,
 };
 
@@ -93,6 +95,8 @@ pub struct Config {
     pub matrix: MatrixConfig,
     /// Video rooms.
     pub jitsi: JitsiConfig,
+    /// What other tools show of the sidebar.
+    pub navigation: NavigationConfig,
     /// The queue.
     pub jobs: JobsConfig,
     /// Received webhooks.
@@ -486,6 +490,7 @@ impl Config {
         self.redis.validate()?;
         self.step_up.validate()?;
         self.validate_embedded()?;
+        self.navigation.validate()?;
         if self.session.idle_minutes <= 0 || self.session.absolute_hours <= 0 {
             return Err(invalid("session", "idle_minutes and absolute_hours must be more than 0"));
         }

@@ -119,6 +119,8 @@ impl Running {
         config.http.listen = addresses.chancery;
         config.http.public_url = addresses.public_url()?;
         config.http.additional_hosts = addresses.additional_hosts();
+        // The double of Element may show what somebody finds in our sidebar.
+        config.navigation.origins = vec![format!("http://{}", addresses.matrix)];
         config.crypto.key_file = data_dir.key_file();
         config.database.url = database.app_url.into();
         config.database.worker_url = database.worker_url.into();

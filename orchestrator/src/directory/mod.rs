@@ -126,6 +126,15 @@ impl Directory {
         result
     }
 
+    /// The enabled person with this user name, as the mirror knows it, if there is exactly one.
+    ///
+    /// # Errors
+    /// Where the database can't be asked.
+    pub async fn person_named(&self, username: &str) -> Result<Option<UserId>, sqlx::Error> {
+        let found = store::persons_named(&mut self.database.system_tx().await?, username).await?;
+        Ok(if let [only] = found[..] { Some(only) } else { None })
+    }
+
     /// The only enabled user with this verified mail address, if there is exactly one.
     ///
     /// # Errors

@@ -444,3 +444,13 @@ pub(super) async fn load(tx: &mut SystemTx, user: UserId) -> Result<Option<Princ
     }
     Ok(Some(principal))
 }
+
+/// The enabled people with this user name; at most two.
+pub(super) async fn persons_named(tx: &mut SystemTx, username: &str) -> Result<Vec<UserId>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT id AS "id: UserId" FROM principals WHERE username = $1 AND kind = 'person' AND enabled LIMIT 2"#,
+        username
+    )
+    .fetch_all(tx.connection())
+    .await
+}

@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     app::AppState, approvals, audit, consultations, conversations, endpoints, http::router, inbox, modules,
-    sign_ins, sources, tenants,
+    pages, sign_ins, sources, tenants,
 };
 
 /// The operations of the API, but for [`inbox::receiving`], with the description of all.
@@ -52,6 +52,7 @@ pub fn api() -> OpenApiRouter<AppState> {
         .merge(sources::router())
         .merge(sign_ins::router())
         .merge(tenants::router())
+        .merge(pages::navigation_operations())
         .merge(router::operations())
 }
 

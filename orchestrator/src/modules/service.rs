@@ -222,6 +222,7 @@ pub async fn create(
     require(tx, tenant)?;
     tx.enter(tenant).await?;
     let mut faults = Vec::new();
+    let name = check_name(&new.name, &mut faults);
     let url = check_url(&new.url, &mut faults);
     if let Some(url) = &url {
         check_framed(state, new.opens, url, &mut faults);
@@ -230,7 +231,7 @@ pub async fn create(
     let module = Module {
         id: ModuleId(tx.new_id()),
         tenant_id: tenant,
-        name: check_name(&new.name, &mut faults),
+        name,
         icon: check_icon(&new.icon, &mut faults),
         url: url.map(String::from).unwrap_or_default(),
         opens: new.opens,

@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug, Clone)]
 struct FrameSource(String);
 
-/// The one origin that may show a page of ours in a frame.
+/// The origins that may show a page of ours in a frame, with spaces between them; one, as a rule.
 #[derive(Debug, Clone)]
 pub(super) struct FrameAncestor(pub String);
 

@@ -22,6 +22,7 @@ mod health;
 mod inbox;
 mod managed_modules;
 mod modules;
+mod navigation;
 mod overview;
 mod problems;
 mod profile;
@@ -48,6 +49,7 @@ use crate::{
 };
 
 pub use embedded::admit_frames;
+pub use navigation::operations as navigation_operations;
 pub use problems::problems_as_pages;
 pub use sign_in::{SignInFailure, sign_in, sign_in_failed, signed_out};
 pub use start::{StartPage, StartPerson};
@@ -62,6 +64,7 @@ pub fn router() -> Router<AppState> {
         .route("/embed/chatwoot/panel", get(embed::panel))
         .route("/embed/chatwoot/escalate", post(embed::escalate))
         .route("/embed/chatwoot/session", post(embed::begin))
+        .route("/embed/navigation", get(navigation::signed_in))
         .route(crate::auth::routes::POPUP_RETURN, get(embed::signed_in))
         .route("/app", get(start::app))
         .route("/app/me", get(profile::show))

@@ -26,6 +26,7 @@ mod limits;
 mod mapping;
 mod mending;
 mod modules;
+mod navigation;
 mod readings;
 mod realtime;
 mod reconciling;

@@ -428,6 +428,11 @@ async fn samples(app: &TestApp) -> BTreeMap<&'static str, Sample> {
             sample("/modules/{subject}", json!({ "name": "N" }), &shown_module, (&ceo, 404), (&owner, 200)),
         ),
         ("deleteModule", sample("/modules/{subject}", none(), &removed_module, (&ceo, 404), (&owner, 204))),
+        // Whoever belongs to the tenant finds something there.
+        (
+            "getNavigation",
+            sample("/navigation?tenantId={subject}", none(), &acme, (&member, 200), (&viewer, 200)),
+        ),
         ("getMe", sample("/me", none(), "", (&member, 200), (&viewer, 200))),
     ])
 }

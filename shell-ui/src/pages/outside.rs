@@ -65,6 +65,18 @@ pub struct SignInPage {
     pub problem: Option<String>,
 }
 
+/// The page that a tool frames to learn whether somebody is signed in here, so that it may show our navigation.
+#[derive(Debug, Clone, Template)]
+#[template(path = "navigation.html")]
+pub struct NavigationPage {
+    /// Texts and assets.
+    pub ui: Ui,
+    /// The origins that are told, with spaces between them.
+    pub origins: String,
+    /// Whether somebody is.
+    pub is_signed_in: bool,
+}
+
 /// The page after signing out.
 #[derive(Debug, Clone, Template)]
 #[template(path = "signed_out.html")]

@@ -17,8 +17,9 @@ use crate::pages::{
     ApprovalPage, ApprovalsPage, AuditPage, ConsultationPage, ConsultationsPage, ConversationPage,
     ConversationsPage, CookieBlockedPage, Decision, DecisionForm, DeliveryPage, DemoPage, DemoPerson,
     EmbedPage, EmbedPanel, EmbedShown, EndpointFormPage, EndpointPage, EndpointsPage, EscalateForm,
-    HealthPage, Membership, NewApprovalPage, OverviewPage, Problem, ProblemInShell, ProblemPage, ProfilePage,
-    SessionsPage, SettingsPage, SignInPage, SignInsPage, SignedOutPage, TenantsPage, ToolPage,
+    HealthPage, Membership, NavigationPage, NewApprovalPage, OverviewPage, Problem, ProblemInShell,
+    ProblemPage, ProfilePage, SessionsPage, SettingsPage, SignInPage, SignInsPage, SignedOutPage,
+    TenantsPage, ToolPage,
 };
 use crate::{
     ApprovalFilter, ApprovalRow, ApprovalStatus, AttemptRow, AuditChange, AuditEntry, AuditFilter, Choice,
@@ -166,6 +167,15 @@ impl Samples {
             (
                 "cookie-blocked",
                 CookieBlockedPage { ui: self.ui.clone(), retry_href: "sign-in.html".into() }.render()?,
+            ),
+            (
+                "navigation",
+                NavigationPage {
+                    ui: self.ui.clone(),
+                    origins: "https://element.example.org".into(),
+                    is_signed_in: true,
+                }
+                .render()?,
             ),
             ("demo", self.demo().render()?),
             ("embed-waiting", self.embed(EmbedPanel::Waiting).render()?),
