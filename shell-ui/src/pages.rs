@@ -40,7 +40,8 @@ use askama::Template;
 pub use inbox::{InboxEventPage, InboxPage, InboxReplayPage, SourceNewPage, SourcePage, SourcesPage};
 pub use modules::{ModuleFormPage, ModulesPage};
 pub use outside::{
-    CookieBlockedPage, DemoPage, DemoPerson, NavigationPage, Problem, ProblemPage, SignInPage, SignedOutPage,
+    CookieBlockedPage, DemoPage, DemoPerson, NavigationPage, Problem, ProblemPage, SetupPage, SignInPage,
+    SignedOutPage,
 };
 
 use crate::chrome::initials;

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use crate::{assert_none, files, root, shown};
 
 /// Problems that only programs get: their endpoints are no pages. By code, with the reason.
-const FOR_PROGRAMS: [(&str, &str); 10] = [
+const FOR_PROGRAMS: [(&str, &str); 11] = [
     ("clock_skew", "/ready, for load balancers"),
     ("events.too_many_streams", "event streams, which scripts open"),
     ("headers_too_large", "a status that says enough: problem-431"),
     ("idempotency.in_progress", "Idempotency-Key, which no form sends"),
     ("idempotency.key_reused", "Idempotency-Key, which no form sends"),
     ("not_json", "bodies of the API"),
+    ("not_set_up", "/ready and the API, while the settings name no Keycloak"),
     ("stopping", "/ready, for load balancers"),
     ("webhooks.busy", "webhooks"),
     ("webhooks.refused", "webhooks"),

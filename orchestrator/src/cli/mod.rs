@@ -2,6 +2,7 @@
 
 mod chatwoot;
 mod doctor;
+mod health;
 mod inbox;
 mod migrate;
 mod openapi;
@@ -40,6 +41,8 @@ enum Command {
     Chatwoot(chatwoot::ChatwootCommand),
     /// Look at the database and every configured server, and say what to mend; exits with 1 where something doesn't work
     Doctor(doctor::DoctorArguments),
+    /// Ask the server on this machine whether it is ready; exits with 1 where it isn't (for containers)
+    Health,
     /// Print the API's description (OpenAPI 3.1)
     Openapi,
     /// Print the settings with their defaults, as a file to start from
@@ -61,6 +64,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Inbox(command) => runtime.block_on(inbox::run(config, command)),
         Command::Chatwoot(command) => runtime.block_on(chatwoot::run(config, command)),
         Command::Doctor(arguments) => runtime.block_on(doctor::run(config, arguments)),
+        Command::Health => runtime.block_on(health::run(config)),
         Command::Openapi => openapi::run(),
         Command::Config => openapi::print(crate::config::DEFAULTS),
     }

@@ -59,13 +59,18 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Serves the application on `listener` until the process is asked to stop. Who sends the head of a request too slowly, or
 /// doesn't read the answer, is cut off; how long a request may then take is the router's affair.
 pub fn serve(state: &AppState, listener: TcpListener) {
-    let (router, stop) = (router(state.clone()), state.lifecycle.soft.clone());
+    serve_router(router(state.clone()), &state.lifecycle, listener);
+}
+
+/// The same with another application.
+pub fn serve_router(router: Router, lifecycle: &Lifecycle, listener: TcpListener) {
+    let stop = lifecycle.soft.clone();
     let mut http1 = http1::Builder::new();
     http1.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let mut http2 = http2::Builder::new(TokioExecutor::new());
     http2.timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIMEOUT)).max_concurrent_streams(200);
     let connections = TaskTracker::new();
-    state.lifecycle.spawn(async move {
+    lifecycle.spawn(async move {
         loop {
             let (stream, peer) = tokio::select! {
                 () = stop.cancelled() => break,

@@ -29,6 +29,7 @@ mod profile;
 mod rows;
 mod sessions;
 mod settings;
+mod setup;
 mod sign_in;
 mod sign_ins;
 mod sources;
@@ -51,6 +52,7 @@ use crate::{
 pub use embedded::admit_frames;
 pub use navigation::operations as navigation_operations;
 pub use problems::problems_as_pages;
+pub use setup::setup_router;
 pub use sign_in::{SignInFailure, sign_in, sign_in_failed, signed_out};
 pub use start::{StartPage, StartPerson};
 

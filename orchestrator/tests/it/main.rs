@@ -33,6 +33,7 @@ mod reconciling;
 mod rls;
 mod sessions;
 mod settings;
+mod setup;
 mod shell_attacks;
 mod sign_ins;
 mod sources;

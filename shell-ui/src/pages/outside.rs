@@ -3,7 +3,7 @@
 use askama::Template;
 
 use crate::chrome::initials;
-use crate::{LinkTo, Ui};
+use crate::{HealthPart, LinkTo, Time, Ui};
 
 /// A page of its own for what went wrong.
 #[derive(Debug, Clone, Template)]
@@ -75,6 +75,18 @@ pub struct NavigationPage {
     pub origins: String,
     /// Whether somebody is.
     pub is_signed_in: bool,
+}
+
+/// The page of a server whose settings don't say yet who people are.
+#[derive(Debug, Clone, Template)]
+#[template(path = "setup.html")]
+pub struct SetupPage {
+    /// Texts and assets.
+    pub ui: Ui,
+    /// What was found, for who sits at the machine.
+    pub parts: Vec<HealthPart>,
+    /// When it was looked at; none where it isn't shown.
+    pub checked: Option<Time>,
 }
 
 /// The page after signing out.

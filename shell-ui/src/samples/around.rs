@@ -3,8 +3,8 @@
 use super::{
     ACME, Choice, DemoPage, DemoPerson, ENGINEERING, FieldErrors, Flash, HealthFinding, HealthPage,
     HealthPart, HealthVerdict, MARKUP, MemberSignIn, Membership, OWN, Problem, ProblemInShell, ProblemPage,
-    ProfilePage, Samples, SessionRow, SessionsPage, SettingsPage, SignInPage, SignInsPage, TenantKind,
-    TenantLink, TenantsPage, ToolPage,
+    ProfilePage, Samples, SessionRow, SessionsPage, SettingsPage, SetupPage, SignInPage, SignInsPage,
+    TenantKind, TenantLink, TenantsPage, ToolPage,
 };
 
 impl Samples {
@@ -102,6 +102,11 @@ impl Samples {
                 ),
             ],
         }
+    }
+
+    pub(super) fn setup(&self, is_local: bool) -> SetupPage {
+        let parts = if is_local { self.health().parts } else { Vec::new() };
+        SetupPage { ui: self.ui.clone(), parts, checked: is_local.then(|| self.ago(0)) }
     }
 
     pub(super) fn sign_ins(&self, names: &[&str]) -> SignInsPage {

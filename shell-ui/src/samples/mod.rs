@@ -18,7 +18,7 @@ use crate::pages::{
     ConversationsPage, CookieBlockedPage, Decision, DecisionForm, DeliveryPage, DemoPage, DemoPerson,
     EmbedPage, EmbedPanel, EmbedShown, EndpointFormPage, EndpointPage, EndpointsPage, EscalateForm,
     HealthPage, Membership, NavigationPage, NewApprovalPage, OverviewPage, Problem, ProblemInShell,
-    ProblemPage, ProfilePage, SessionsPage, SettingsPage, SignInPage, SignInsPage, SignedOutPage,
+    ProblemPage, ProfilePage, SessionsPage, SettingsPage, SetupPage, SignInPage, SignInsPage, SignedOutPage,
     TenantsPage, ToolPage,
 };
 use crate::{
@@ -177,6 +177,8 @@ impl Samples {
                 }
                 .render()?,
             ),
+            ("setup", self.setup(true).render()?),
+            ("setup-elsewhere", self.setup(false).render()?),
             ("demo", self.demo().render()?),
             ("embed-waiting", self.embed(EmbedPanel::Waiting).render()?),
             ("embed-sign-in", self.embed(EmbedPanel::SignIn).render()?),
