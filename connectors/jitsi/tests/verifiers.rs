@@ -1,4 +1,4 @@
-//! Tokens signed with RSA, by every rule of Prosody's modules, as two libraries that know nothing of ours read them.
+//! Tokens signed with RSA, by every rule of Prosody's modules, as libraries of two languages that know nothing of ours read them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in tests a panic is the report")]
 
 use std::{process::Command, time::Duration};
@@ -54,11 +54,69 @@ print(json.dumps({"moderator": claims["moderator"], "user": claims["context"]["u
                   "features": claims["context"]["features"]}))
 "#;
 
-fn python(arguments: &[&str]) -> Result<String, String> {
-    let python = std::env::var("CHANCERY_TEST_PYTHON").expect("cargo xtask test says where it is");
-    let output = Command::new(python).arg("-c").arg(VERIFY).args(arguments).output().unwrap();
+/// The same with npm's jsonwebtoken.
+const VERIFY_BY_NODE: &str = r#"
+const { createHash } = require("node:crypto");
+const { readFileSync } = require("node:fs");
+const { join } = require("node:path");
+const jwt = require("jsonwebtoken");
+
+const [directory, token, issuer, audience, subject, room] = process.argv.slice(1);
+const must = (holds, what) => { if (!holds) throw new Error(what); };
+must(token.split(".").length === 3, "Invalid token");
+const { header } = jwt.decode(token, { complete: true });
+must(header.typ === "JWT", "Invalid typ");
+const file = createHash("sha256").update(header.kid).digest("hex") + ".pem";
+const key = readFileSync(join(directory, file), "utf8");
+// Signature, and the times against the machine's clock without leeway. Other algorithms are refused by name.
+const claims = jwt.verify(token, key, { algorithms: ["RS256"], audience, issuer, subject, clockTolerance: 0 });
+for (const name of ["exp", "nbf"]) must(Number.isInteger(claims[name]), name + " must be number");
+must(typeof claims.aud === "string", "an audience that is a list matches nothing");
+must(claims.room === room, "Room and token mismatched");
+for (const value of Object.values(claims.context.user)) {
+  must(["string", "number", "boolean"].includes(typeof value), "a null in context.user");
+}
+const { moderator, context: { user, features } } = claims;
+console.log(JSON.stringify({ moderator, user, features }));
+"#;
+
+fn output(command: &mut Command) -> Result<Value, String> {
+    let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    if output.status.success() {
+        Ok(serde_json::from_slice(&output.stdout).unwrap())
+    } else {
+        Err(text(&output.stderr))
+    }
+}
+
+/// What the libraries of Python and that of Node say.
+fn verified(arguments: &[&str]) -> (Result<Value, String>, Result<Value, String>) {
+    let of = |name: &str| std::env::var(name).expect("cargo xtask test says where it is");
+    let python = output(Command::new(of("CHANCERY_TEST_PYTHON")).arg("-c").arg(VERIFY).args(arguments));
+    let node = output(
+        Command::new("node")
+            .env("NODE_PATH", of("CHANCERY_TEST_NODE_MODULES"))
+            .args(["-e", VERIFY_BY_NODE, "--"])
+            .args(arguments),
+    );
+    (python, node)
+}
+
+/// What both read of a token that both take.
+fn taken(arguments: &[&str]) -> Value {
+    let (python, node) = verified(arguments);
+    let (python, node) = (python.unwrap(), node.unwrap());
+    assert_eq!(python, node, "the two read different claims");
+    python
+}
+
+/// Asserts that both refuse a token, each in its words.
+fn refused(arguments: &[&str], by_python: &str, by_node: &str) {
+    let (python, node) = verified(arguments);
+    let (python, node) = (python.unwrap_err(), node.unwrap_err());
+    assert!(python.contains(by_python), "{python}");
+    assert!(node.contains(by_node), "{node}");
 }
 
 /// A new key in PKCS #8.
@@ -95,7 +153,7 @@ fn mint(settings: &JitsiSettings, room: &str, now: DateTime<Utc>) -> SecretStrin
 
 #[test]
 #[ignore = "needs the libraries: cargo xtask test"]
-fn two_independent_libraries_take_what_is_minted_by_the_key_that_is_published() {
+fn independent_libraries_take_what_is_minted_by_the_key_that_is_published() {
     let now = connector_core::Clock::now(&connector_core::SystemClock);
     let directory = tempfile::tempdir().unwrap();
     let (old, new) = (new_key(), new_key());
@@ -107,30 +165,37 @@ fn two_independent_libraries_take_what_is_minted_by_the_key_that_is_published() 
     }
     let room = new_room_name(&RandomIds);
     let keys = directory.path().to_str().unwrap();
-    let verify = |token: &SecretString, issuer, subject, room| {
-        python(&[keys, token.expose_secret(), issuer, "jitsi", subject, room])
-    };
+    let prosody = "meet.jitsi";
     // While the key is changed, both are good.
     for (key_id, key) in [("cp-2026-10", &old), ("cp-2026-11", &new)] {
         let token = mint(&settings(key_id, key), &room, now);
-        let read: Value =
-            serde_json::from_str(&verify(&token, "chancery", "meet.jitsi", &room).unwrap()).unwrap();
+        let token = token.expose_secret();
+        let read = taken(&[keys, token, "chancery", "jitsi", prosody, &room]);
         assert_eq!((&read["moderator"], &read["user"]["moderator"]), (&true.into(), &true.into()));
         assert_eq!(
             (&read["user"]["name"], &read["user"]["affiliation"]),
             (&host().name.into(), &"owner".into())
         );
-        assert!(verify(&token, "chancery", "meet.jitsi", "c-another").unwrap_err().contains("mismatched"));
-        assert!(verify(&token, "another", "meet.jitsi", &room).unwrap_err().contains("InvalidIssuer"));
+        let mismatched = "Room and token mismatched";
+        refused(&[keys, token, "chancery", "jitsi", prosody, "c-another"], mismatched, mismatched);
+        refused(&[keys, token, "another", "jitsi", prosody, &room], "InvalidIssuer", "jwt issuer invalid");
+        refused(
+            &[keys, token, "chancery", "other", prosody, &room],
+            "InvalidAudience",
+            "jwt audience invalid",
+        );
     }
     // By another key than the one of its id.
     let token = mint(&settings("cp-2026-11", &old), &room, now);
-    assert!(verify(&token, "chancery", "meet.jitsi", &room).unwrap_err().contains("InvalidSignature"));
+    let of = |token: &SecretString, by_python, by_node| {
+        refused(&[keys, token.expose_secret(), "chancery", "jitsi", prosody, &room], by_python, by_node);
+    };
+    of(&token, "InvalidSignature", "invalid signature");
     // Not yet, and no longer.
     let token = mint(&settings("cp-2026-11", &new), &room, now + TimeDelta::minutes(2));
-    assert!(verify(&token, "chancery", "meet.jitsi", &room).unwrap_err().contains("ImmatureSignature"));
+    of(&token, "ImmatureSignature", "jwt not active");
     let token = mint(&settings("cp-2026-11", &new), &room, now - TimeDelta::minutes(11));
-    assert!(verify(&token, "chancery", "meet.jitsi", &room).unwrap_err().contains("ExpiredSignature"));
+    of(&token, "ExpiredSignature", "jwt expired");
 
     let app = "vpaas-magic-cookie-0123456789abcdef0123456789abcdef";
     let jaas = JitsiSettings::jaas(app, "4f4910", new.clone(), Duration::from_mins(10)).unwrap();
@@ -139,7 +204,7 @@ fn two_independent_libraries_take_what_is_minted_by_the_key_that_is_published() 
     console.publish(&format!("{app}/4f4910"), &new).unwrap();
     std::fs::write(directory.path().join(&name), console.file(&name).unwrap()).unwrap();
     let token = mint(&jaas, &room, now);
-    let read: Value = serde_json::from_str(&verify(&token, "chat", app, &room).unwrap()).unwrap();
+    let read = taken(&[keys, token.expose_secret(), "chat", "jitsi", app, &room]);
     assert_eq!(
         (&read["user"]["moderator"], &read["features"]["recording"]),
         (&"true".into(), &"false".into())

@@ -171,12 +171,38 @@ fn confirmed() -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Makes the Python environment in target/tools with the pinned tools, unless it has them already.
+/// Makes the Python environment in target/tools with the pinned tools, and beside it the packages of npm, unless they are there already.
 fn install_tools() -> Result<()> {
     let pins = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools.txt");
     let wanted =
         std::fs::read_to_string(&pins).with_context(|| format!("could not read {}", pins.display()))?;
-    python_environment(&shell::tools(), &pins, &wanted)
+    python_environment(&shell::tools(), &pins, &wanted)?;
+    node_packages()
+}
+
+/// Where the packages of npm are that tests use outside the browser.
+pub(crate) fn node_modules() -> PathBuf {
+    shell::tools().join("node/node_modules")
+}
+
+/// Installs what node/package-lock.json pins, unless it is there.
+fn node_packages() -> Result<()> {
+    let pins = Path::new(env!("CARGO_MANIFEST_DIR")).join("node");
+    let directory = shell::tools().join("node");
+    let lock = "package-lock.json";
+    let wanted = std::fs::read(pins.join(lock)).with_context(|| format!("could not read {lock}"))?;
+    if node_modules().is_dir()
+        && std::fs::read(directory.join(lock)).is_ok_and(|installed| installed == wanted)
+    {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&directory).with_context(|| format!("could not make {}", directory.display()))?;
+    for name in ["package.json", lock] {
+        std::fs::copy(pins.join(name), directory.join(name))
+            .with_context(|| format!("could not copy {name}"))?;
+    }
+    let install = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
+    shell::run(shell::command("npm").args(install).current_dir(&directory))
 }
 
 /// Makes a Python environment with what is pinned in the file `pins`, whose text is `wanted`, unless it is there already.

@@ -102,6 +102,7 @@ async fn rust(
     command.env(TEST_SERVER_VARIABLE, &url).env("DATABASE_URL", &url);
     // The Python with the libraries that sign webhooks officially, and that verify tokens.
     command.env("CHANCERY_TEST_PYTHON", shell::tools().join("bin/python"));
+    command.env("CHANCERY_TEST_NODE_MODULES", setup::node_modules());
     if let Some(server) = keycloak {
         match server.ready().await {
             Ok(()) => {
