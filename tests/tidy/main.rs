@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot read the tree fails")]
 
 mod alerts;
+mod compose;
 mod crates;
 mod documents;
 mod modules;

@@ -32,11 +32,13 @@ pub(crate) const MAVEN: Need = Need {
     packages: &["maven"],
 };
 
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need { what: "a C compiler", is_there: || has("cc"), packages: &["build-essential"] },
     POSTGRESQL,
     REDIS,
     Need { what: "OpenSSL", is_there: || has("openssl"), packages: &["openssl"] },
+    // For compose/setup.sh, which is tried.
+    Need { what: "jq", is_there: || has("jq"), packages: &["jq"] },
     JAVA,
     MAVEN,
     Need {
