@@ -487,6 +487,11 @@ impl ChatwootClient {
         Ok(url)
     }
 
+    /// The account as it stands in paths.
+    pub(crate) fn account(&self) -> &str {
+        &self.account
+    }
+
     /// As the platform app, where there is one.
     pub(crate) fn platform(&self) -> Option<&HttpClient> {
         self.platform.as_ref()
@@ -585,7 +590,11 @@ impl Connector for ChatwootClient {
             description: "signs notes with a bot's name, not with a person's",
         };
         const SIGN_IN: Capability = Capability { name: "sign_in", description: "signs people in by a link" };
-        let further = [self.has_bot.then_some(BOT), self.can_sign_in().then_some(SIGN_IN)];
+        const PEOPLE: Capability =
+            Capability { name: "people", description: "makes users, and says in which accounts they work" };
+        let is_platform = self.can_sign_in();
+        let further =
+            [self.has_bot.then_some(BOT), is_platform.then_some(SIGN_IN), is_platform.then_some(PEOPLE)];
         ALWAYS.into_iter().chain(further.into_iter().flatten()).collect()
     }
 

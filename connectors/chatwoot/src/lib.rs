@@ -6,6 +6,7 @@ mod effects;
 mod install;
 mod json;
 mod model;
+mod people;
 mod platform;
 pub mod webhook;
 
@@ -22,3 +23,4 @@ pub use model::{
     Agent, Assignee, Contact, Conversation, ConversationStatus, Message, MessageType, Priority, Sender,
     SenderKind, Team, Webhook,
 };
+pub use people::{AccountRole, NewUser, User};

@@ -238,6 +238,8 @@ pub struct Agent {
     pub role: Option<String>,
     /// Whether the address is confirmed.
     pub confirmed: bool,
+    /// What is noted with the user.
+    pub custom_attributes: Map<String, Value>,
 }
 
 /// An account's webhook.
@@ -411,6 +413,7 @@ impl Agent {
             email: text(value, "email"),
             role: text(value, "role"),
             confirmed: boolean(value, "confirmed").unwrap_or(false),
+            custom_attributes: object(value, "custom_attributes").unwrap_or_default(),
         })
     }
 }

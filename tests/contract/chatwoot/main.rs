@@ -14,7 +14,8 @@ mod stage;
 use std::collections::{BTreeMap, BTreeSet};
 
 use connector_chatwoot::{
-    AssignTo, ChatwootClient, ChatwootSettings, ConversationFilter, ConversationStatus, NewNote,
+    AccountRole, AssignTo, ChatwootClient, ChatwootSettings, ConversationFilter, ConversationStatus, NewNote,
+    NewUser,
     fake::{ACCOUNT_ID, BOT_ID, FailureKind},
 };
 use connector_core::{Connector as _, ErrorKind};
@@ -72,6 +73,28 @@ async fn agents(stage: &Stage) {
     assert!(!stage.client.may_see(agent, &conversation).await.unwrap());
     let administrator = agents.iter().find(|agent| agent.role.as_deref() == Some("administrator")).unwrap();
     assert!(stage.client.may_see(administrator, &conversation).await.unwrap());
+}
+
+async fn people(stage: &Stage) {
+    let new = NewUser {
+        name: "Bea Builder".to_owned(),
+        email: "Bea@acme.test".to_owned(),
+        password: "Secret-1-enough".into(),
+        custom_attributes: Map::from_iter([("keycloak_sub".to_owned(), json!("1"))]),
+    };
+    let user = stage.client.ensure_user(&new).await.unwrap();
+    assert_eq!(stage.client.ensure_user(&new).await.unwrap(), user);
+    stage.client.set_account_role(user.id, &AccountRole::Agent).await.unwrap();
+    stage.client.set_account_role(user.id, &AccountRole::Administrator).await.unwrap();
+    stage.client.update_user(user.id, "Bea", Some("bea.builder@acme.test")).await.unwrap();
+    let user = stage.client.user(user.id).await.unwrap();
+    assert_eq!(user.role(ACCOUNT_ID), Some(&AccountRole::Administrator));
+    assert!(stage.client.account_roles().await.unwrap().contains(&(user.id, AccountRole::Administrator)));
+    stage.client.set_inbox_members(1, &[5, user.id]).await.unwrap();
+    assert_eq!(stage.client.inbox_members(1).await.unwrap().len(), 2);
+    stage.client.unassign_open(user.id).await.unwrap();
+    stage.client.remove_from_account(user.id).await.unwrap();
+    assert!(stage.client.user(404).await.unwrap_err().is_not_found());
 }
 
 async fn conversations(stage: &Stage) {
@@ -166,6 +189,7 @@ async fn findings(document: &Document) -> (BTreeMap<String, BTreeSet<&'static st
         dashboard_apps,
         login_links,
         agents,
+        people,
         conversations,
         private_notes,
         a_note_that_came_out_public,
@@ -181,7 +205,7 @@ async fn findings(document: &Document) -> (BTreeMap<String, BTreeSet<&'static st
 async fn what_is_sent_and_what_the_double_answers_is_as_chatwoots_document_says() {
     let Some(document) = Document::open() else {
         return println!(
-            "not run: what_is_sent_and_what_the_double_answers_is_as_chatwoots_document_says (12 cases)"
+            "not run: what_is_sent_and_what_the_double_answers_is_as_chatwoots_document_says (13 cases)"
         );
     };
     let (findings, seen) = findings(&document).await;
@@ -196,6 +220,11 @@ async fn what_is_sent_and_what_the_double_answers_is_as_chatwoots_document_says(
     // Each call of the client is in a case.
     for call in [
         "GET agents",
+        "POST users",
+        "GET account_users",
+        "POST account_users",
+        "DELETE account_users",
+        "PATCH inbox_members",
         "POST assignments",
         "POST custom_attributes",
         "GET labels",

@@ -10,6 +10,7 @@ mod install;
 mod markdown;
 mod pages;
 mod payload;
+mod people;
 mod platform;
 mod public;
 mod rest;
@@ -159,6 +160,7 @@ impl FakeChatwoot {
             platform_token: String::new(),
             login_tokens: BTreeMap::new(),
             version: 0,
+            users: BTreeMap::new(),
             agents: Vec::new(),
             inbox_members: BTreeMap::new(),
             outbox: Vec::new(),
@@ -170,7 +172,7 @@ impl FakeChatwoot {
             if state.platform_token.is_empty() {
                 state.platform_token = token(&ids);
             }
-            state.agents = options.agents;
+            people::renew(state, options.agents);
         })?;
         let (queue, queued) = mpsc::unbounded_channel();
         Ok(Arc::new(Self {
@@ -195,7 +197,11 @@ impl FakeChatwoot {
                     .layer(middleware::from_fn_with_state(self.received.clone(), remember)),
             )
             .merge(public::router())
-            .merge(platform::router().layer(middleware::from_fn_with_state(self.received.clone(), remember)))
+            .merge(
+                platform::router()
+                    .merge(people::router())
+                    .layer(middleware::from_fn_with_state(self.received.clone(), remember)),
+            )
             .merge(pages::router())
             .with_state(Arc::clone(self))
     }

@@ -24,16 +24,22 @@ pub(super) fn router() -> Router<Arc<FakeChatwoot>> {
         .route("/app/login", get(sign_in))
 }
 
-async fn login_link(
-    Extract(fake): Extract<Arc<FakeChatwoot>>,
-    Path(user): Path<i64>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
+/// Whether a platform app calls.
+pub(super) fn authorise(fake: &FakeChatwoot, headers: &HeaderMap) -> Result<(), ApiError> {
     let token = headers.get("api-access-token").or_else(|| headers.get("api_access_token"));
     let token = token.and_then(|token| token.to_str().ok()).unwrap_or_default();
     if token.is_empty() || fake.read(|state| state.platform_token != token) {
         return Err(ApiError::Unauthorized("Invalid access_token"));
     }
+    Ok(())
+}
+
+async fn login_link(
+    Extract(fake): Extract<Arc<FakeChatwoot>>,
+    Path(user): Path<i64>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    authorise(&fake, &headers)?;
     let agent = fake.read(|state| state.agents.iter().find(|agent| agent.id == user).cloned());
     let agent = agent.ok_or(ApiError::Unauthorized("Non permissible resource"))?;
     let once = fake.token();

@@ -157,7 +157,12 @@ impl FakeChatwoot {
         if account.parse() != Ok(ACCOUNT_ID) {
             return Err(ApiError::NotFound);
         }
-        if allow == Allow::Administrators && person != Person::User(ADMINISTRATOR_ID) {
+        let runs_it = match person {
+            Person::User(ADMINISTRATOR_ID) => true,
+            Person::User(agent) => self.read(|state| state.role_of(agent) == "administrator"),
+            Person::Bot | Person::Contact(_) => false,
+        };
+        if allow == Allow::Administrators && !runs_it {
             return Err(ApiError::Unauthorized("You are not authorized to do this action"));
         }
         Ok(person)
@@ -516,11 +521,9 @@ async fn assign(
     fake.change(|state, now| state.assign(conversation_id, assignee, Some(caller), now))?;
     fake.read(|state| {
         ok(match assignee {
-            Some(Person::User(id)) => state
-                .agents
-                .iter()
-                .find(|agent| agent.id == id)
-                .map(|agent| payload::agent_rest(agent.id, &agent.name, &agent.email, "agent")),
+            Some(Person::User(id)) => {
+                state.agents.iter().find(|agent| agent.id == id).map(|agent| state.agent_rest(agent))
+            }
             Some(_) => Some(json!({"id": super::BOT_ID, "name": super::BOT_NAME, "type": "agent_bot"})),
             None => None,
         })
@@ -530,10 +533,7 @@ async fn assign(
 async fn list_agents(Extract(fake): Fake, Path(account): Path<String>, headers: HeaderMap) -> Answer {
     fake.authorise(&headers, &account, Allow::Users)?;
     fake.read(|state| {
-        let agents = state
-            .agents
-            .iter()
-            .map(|agent| payload::agent_rest(agent.id, &agent.name, &agent.email, "agent"));
+        let agents = state.agents.iter().map(|agent| state.agent_rest(agent));
         let administrator = payload::agent_rest(
             ADMINISTRATOR_ID,
             &state.person_name(Person::User(ADMINISTRATOR_ID)),
@@ -558,7 +558,7 @@ async fn list_inbox_members(
             .agents
             .iter()
             .filter(|agent| state.inbox_members.get(&inbox).is_none_or(|members| members.contains(&agent.id)))
-            .map(|agent| payload::agent_rest(agent.id, &agent.name, &agent.email, "agent"))
+            .map(|agent| state.agent_rest(agent))
             .collect();
         ok(json!({ "payload": members }))
     })

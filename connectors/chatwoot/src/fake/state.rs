@@ -33,6 +33,10 @@ pub(super) struct State {
     /// Grows with each change, so that a page can tell whether it is still true.
     #[serde(default)]
     pub version: u64,
+    /// Who there is in the installation, by id.
+    #[serde(default)]
+    pub users: BTreeMap<i64, User>,
+    /// Those of them who work in the account.
     #[serde(skip)]
     pub agents: Vec<super::AgentAccount>,
     /// Who works in an inbox, where that isn't everybody.
@@ -41,6 +45,18 @@ pub(super) struct State {
     /// Events of changes that are not yet handed to the worker.
     #[serde(skip)]
     pub outbox: Vec<Value>,
+}
+
+/// Somebody of the installation, other than the administrator whose token is ours.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct User {
+    pub name: String,
+    pub email: String,
+    pub custom_attributes: Map<String, Value>,
+    /// What it does in the account; none where it doesn't work there.
+    pub role: Option<String>,
+    /// Whether a platform app has made or changed it: then it stays so when the double is opened anew.
+    pub by_platform: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -216,6 +232,32 @@ impl State {
                 self.contacts.get(&id).map_or_else(String::new, |contact| contact.name.clone())
             }
         }
+    }
+
+    /// Renews who works in the account.
+    pub fn renew_agents(&mut self) {
+        let working = self.users.iter().filter(|(_, user)| user.role.is_some());
+        self.agents = working
+            .map(|(id, user)| super::AgentAccount {
+                id: *id,
+                name: user.name.clone(),
+                email: user.email.clone(),
+            })
+            .collect();
+    }
+
+    /// What somebody does in the account.
+    pub fn role_of(&self, agent: i64) -> &str {
+        self.users.get(&agent).and_then(|user| user.role.as_deref()).unwrap_or("agent")
+    }
+
+    /// An agent as the account API shows it.
+    pub fn agent_rest(&self, agent: &super::AgentAccount) -> Value {
+        let mut shown = payload::agent_rest(agent.id, &agent.name, &agent.email, self.role_of(agent.id));
+        if let Some(user) = self.users.get(&agent.id) {
+            shown["custom_attributes"] = Value::Object(user.custom_attributes.clone());
+        }
+        shown
     }
 
     pub fn agent_by_token(&self, token: &str) -> Option<i64> {

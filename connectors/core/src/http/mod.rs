@@ -371,7 +371,20 @@ impl HttpClient {
         segments: &[&str],
         bearer: Option<&str>,
     ) -> Result<T, ConnectorError> {
-        self.call(Method::DELETE, segments, &[], bearer, Body::Empty).await
+        self.delete_with(segments, &[], bearer).await
+    }
+
+    /// The same with a query.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`].
+    pub async fn delete_with<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        bearer: Option<&str>,
+    ) -> Result<T, ConnectorError> {
+        self.call(Method::DELETE, segments, query, bearer, Body::Empty).await
     }
 
     /// `POST` a form and read JSON.
