@@ -30,6 +30,7 @@ pub mod inbox;
 pub mod modules;
 pub mod sign_ins;
 pub mod sources;
+pub mod sync;
 pub mod tenants;
 
 pub mod doctor;

@@ -60,6 +60,11 @@ impl Chatwoot {
         self.installation.for_account(account)
     }
 
+    /// The client for the installation as a whole, of no account.
+    pub fn installation(&self) -> ChatwootClient {
+        self.installation.clone()
+    }
+
     /// Who has this mail address in Chatwoot, confirmed, in one account.
     ///
     /// # Errors

@@ -3,7 +3,7 @@ use std::path::Path;
 use crate::{assert_none, files, root, shown};
 
 /// The slices of the orchestrator.
-const SLICES: [&str; 9] = [
+const SLICES: [&str; 10] = [
     "approvals",
     "consultations",
     "conversations",
@@ -12,6 +12,7 @@ const SLICES: [&str; 9] = [
     "modules",
     "sign_ins",
     "sources",
+    "sync",
     "tenants",
 ];
 /// Where kernel and slices are put together; everything else of the kernel imports no slice.

@@ -7,8 +7,9 @@ mod inbox;
 mod migrate;
 mod openapi;
 mod serve;
+mod sync;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -39,6 +40,9 @@ enum Command {
     /// Set Chatwoot up for Chancery
     #[command(subcommand)]
     Chatwoot(chatwoot::ChatwootCommand),
+    /// Compare the tools with Keycloak's people and roles
+    #[command(subcommand)]
+    Sync(sync::SyncCommand),
     /// Look at the database and every configured server, and say what to mend; exits with 1 where something doesn't work
     Doctor(doctor::DoctorArguments),
     /// Ask the server on this machine whether it is ready; exits with 1 where it isn't (for containers)
@@ -49,23 +53,25 @@ enum Command {
     Config,
 }
 
-/// Runs the command.
+/// Runs the command; what the process exits with.
 ///
 /// # Errors
 /// What went wrong, for the one who typed it.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let config = cli.config.as_deref();
-    match cli.command {
+    let ran = match cli.command {
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => runtime.block_on(crate::demo::run(arguments)),
         Command::Serve => runtime.block_on(serve::run(config)),
         Command::Migrate => runtime.block_on(migrate::run(config)),
         Command::Inbox(command) => runtime.block_on(inbox::run(config, command)),
         Command::Chatwoot(command) => runtime.block_on(chatwoot::run(config, command)),
+        Command::Sync(command) => return runtime.block_on(sync::run(config, command)),
         Command::Doctor(arguments) => runtime.block_on(doctor::run(config, arguments)),
         Command::Health => runtime.block_on(health::run(config)),
         Command::Openapi => openapi::run(),
         Command::Config => openapi::print(crate::config::DEFAULTS),
-    }
+    };
+    ran.map(|()| ExitCode::SUCCESS)
 }

@@ -9,7 +9,8 @@
 //! - `changes`: what is written, each with its entry in the trail;
 //! - `remembered`: principals for a moment, and none that has changed meanwhile;
 //! - `hints`: Keycloak's admin events, which say who is to be read at once;
-//! - `reconcile`: the periodical comparison, by one replica at a time.
+//! - `reconcile`: the periodical comparison, by one replica at a time;
+//! - `whole`: tenants read completely or not at all, for what follows from them in the tools.
 
 mod changes;
 mod claims;
@@ -19,6 +20,7 @@ mod refresh;
 mod remembered;
 mod store;
 mod tree;
+mod whole;
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,6 +32,7 @@ use moka::future::Cache;
 
 pub use reconcile::Reconciler;
 pub use tree::{Place, TreeError};
+pub use whole::Whole;
 
 use self::{remembered::Remembered, store::Seen};
 use crate::{

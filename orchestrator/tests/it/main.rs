@@ -39,6 +39,7 @@ mod sign_ins;
 mod sources;
 mod step_up;
 mod switcher;
+mod sync;
 mod tenancy;
 mod tokens;
 mod trace;

@@ -1,6 +1,6 @@
 //! Sources of webhooks: made, changed, given new secrets and removed, by the API and at the command line.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use aws_lc_rs::hmac;
 use chancery::{
@@ -447,6 +447,13 @@ pub async fn chancery_inbox(app: &TestApp, arguments: &[&str], input: &str) -> R
 
 /// Runs `chancery …` beside the server, on its database and with its Chatwoot.
 pub async fn run_chancery(app: &TestApp, arguments: &[&str], input: &str) -> Result<String, String> {
+    let output = output_of_chancery(app, arguments, input).await;
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+/// The same with all that it says and what it exits with.
+pub async fn output_of_chancery(app: &TestApp, arguments: &[&str], input: &str) -> Output {
     let config = &app.state().config;
     let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
     command
@@ -456,6 +463,8 @@ pub async fn run_chancery(app: &TestApp, arguments: &[&str], input: &str) -> Res
         .env("CHANCERY__DATABASE__WORKER_URL", config.database.worker_url.expose_secret())
         .env("CHANCERY__CRYPTO__KEY_FILE", &config.crypto.key_file)
         .env("CHANCERY__KEYCLOAK__URL", &config.keycloak.url)
+        .env("CHANCERY__KEYCLOAK__SYNC_CLIENT_SECRET", config.keycloak.sync_client_secret.expose_secret())
+        .env("CHANCERY__CHATWOOT__PLATFORM_TOKEN", config.chatwoot.platform_token.expose_secret())
         .env("CHANCERY__CHATWOOT__URL", &config.chatwoot.url)
         .env("CHANCERY__CHATWOOT__TOKEN", config.chatwoot.token.expose_secret())
         .env("CHANCERY__HTTP__PUBLIC_URL", config.http.public_url.as_str())
@@ -469,9 +478,7 @@ pub async fn run_chancery(app: &TestApp, arguments: &[&str], input: &str) -> Res
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
     });
-    let output = output.await.unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    output.await.unwrap()
 }
 
 #[tokio::test]

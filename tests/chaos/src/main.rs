@@ -29,7 +29,7 @@ struct Arguments {
 fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|argument| argument == "serve") {
         return match chancery::cli::run(chancery::cli::Cli::parse()) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(code) => code,
             Err(error) => {
                 eprintln!("chaos serve: {error:#}");
                 ExitCode::FAILURE
