@@ -20,8 +20,8 @@ const COMPOSITION: [&str; 4] = ["app.rs", "http/router.rs", "http/openapi.rs", "
 /// What stands above the slices and may use them.
 const ABOVE: [&str; 5] = ["pages/", "demo/", "doctor/", "cli/", "testing/"];
 /// Who may name the door without a tenant.
-const SYSTEM_TX: [&str; 7] =
-    ["consultations/", "db/", "directory/", "endpoints/", "inbox/", "jobs/", "sources/"];
+const SYSTEM_TX: [&str; 8] =
+    ["consultations/", "db/", "directory/", "endpoints/", "inbox/", "jobs/", "sources/", "sync/"];
 /// The doors without a tenant.
 const DOORS: [&str; 6] =
     ["SystemTx", "SystemConnection", "SystemLink", "system_tx(", "database.system(", "system_link("];

@@ -1,9 +1,9 @@
-//! `chancery sync`: what would be done in the tools so that they say what Keycloak says.
+//! `chancery sync`: what is to be done in the tools so that they say what Keycloak says, shown and done.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
@@ -18,13 +18,13 @@ use super::{
 };
 use crate::{
     clock::{SharedClock, SystemClock},
-    config::Config,
-    db::Database,
+    config::{Config, SyncDrift, SyncToolConfig},
+    db::{Database, Duty},
     directory::Directory,
     ids::{RandomIds, SharedIds, UserId},
     sync::{
-        Action, ChatwootTool, Held, Person, Plan, Policy, Realm, Recorded, Tool, chatwoot_accounts, plan,
-        tenants,
+        AccountId, Action, ChatwootTool, DriftPolicy, Held, Level, Limits, Person, Plan, Policy, Prepared,
+        Realm, Tool, carry_out, chatwoot_accounts, prepare, tenants,
     },
     tools::Tools,
 };
@@ -36,6 +36,10 @@ const CHANGES: u8 = 2;
 pub(super) enum SyncCommand {
     /// Show what would be done in a tool; exits with 0 where nothing would, 2 where something would, 1 where that can't be told
     Plan(PlanArguments),
+    /// Carry a plan out: that of a file, or with --yes whatever it is now; exits with 1 where a step could not be taken
+    ///
+    /// A plan that is held is carried out from its file only: somebody has looked at exactly this one.
+    Apply(ApplyArguments),
 }
 
 /// A tool.
@@ -54,34 +58,122 @@ pub(super) struct PlanArguments {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct ApplyArguments {
+    /// A file that `sync plan --json` has written; refused where it isn't the plan any more
+    #[arg(value_name = "PLAN", required_unless_present = "yes")]
+    file: Option<PathBuf>,
+    /// The tool
+    #[arg(long, value_enum, default_value = "chatwoot")]
+    tool: Named,
+    /// Carry out what the plan is now, without a file
+    #[arg(long)]
+    yes: bool,
+}
+
 pub(super) async fn run(config: Option<&Path>, command: SyncCommand) -> anyhow::Result<ExitCode> {
-    let SyncCommand::Plan(arguments) = command;
     let config = load(config)?;
     let clock: SharedClock = Arc::new(SystemClock);
     let ids: SharedIds = Arc::new(RandomIds);
     let database =
         Database::connect(&config.database, Arc::clone(&clock), Arc::clone(&ids), Vec::new()).await?;
-    let planned = match arguments.tool {
-        Named::Chatwoot => plan_chatwoot(&config, &database, clock, ids).await,
+    let done = match &command {
+        SyncCommand::Plan(arguments) => show(&config, &database, (clock, ids), arguments).await,
+        SyncCommand::Apply(arguments) => apply(&config, &database, (clock, ids), arguments).await,
     };
     database.close().await;
-    let (plan, people, tool) = planned?;
+    done
+}
+
+async fn show(
+    config: &Config,
+    database: &Database,
+    injected: (SharedClock, SharedIds),
+    arguments: &PlanArguments,
+) -> anyhow::Result<ExitCode> {
+    let (tool, prepared) = prepared(config, database, injected, arguments.tool).await?;
+    let plan = &prepared.plan;
     if arguments.json {
         print(&format!("{}\n", String::from_utf8(plan.write()?)?))?;
     } else {
-        print(&text(&plan, &people, &*tool)?)?;
+        print(&text(plan, &prepared.wanted.people, &*tool)?)?;
     }
     Ok(if plan.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
 }
 
-type Planned = (Plan, BTreeMap<UserId, Person>, Box<dyn Tool>);
-
-async fn plan_chatwoot(
+async fn apply(
     config: &Config,
     database: &Database,
-    clock: SharedClock,
-    ids: SharedIds,
-) -> anyhow::Result<Planned> {
+    injected: (SharedClock, SharedIds),
+    arguments: &ApplyArguments,
+) -> anyhow::Result<ExitCode> {
+    let reviewed = match &arguments.file {
+        None => None,
+        Some(file) => {
+            let read = || Ok::<_, anyhow::Error>(Plan::read(&std::fs::read(file)?)?);
+            Some(read().with_context(|| format!("{} can't be used", file.display()))?)
+        }
+    };
+    let mut candidate = database.candidate(Duty::Sync);
+    anyhow::ensure!(candidate.leads_for_sure().await, "somebody else carries out a plan right now");
+    let (tool, prepared) = prepared(config, database, injected, arguments.tool).await?;
+    let plan = &prepared.plan;
+    match &reviewed {
+        Some(reviewed) => anyhow::ensure!(
+            reviewed.digest()? == plan.digest()?,
+            "the file is not the plan any more: something has changed since. Plan anew"
+        ),
+        None => anyhow::ensure!(
+            plan.held.is_empty(),
+            "the plan is held ({}): look at it (`sync plan --json > plan.json`), and carry out that file",
+            plan.held.iter().map(held).collect::<Vec<_>>().join("; ")
+        ),
+    }
+    if plan.steps.is_empty() {
+        print("nothing to do\n")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let outcome = carry_out(database, &*tool, prepared, None).await?;
+    candidate.resign().await;
+    print(&format!(
+        "{} done, {} were so already, {} failed, {} skipped\n",
+        outcome.done, outcome.already_so, outcome.failed, outcome.skipped
+    ))?;
+    Ok(if outcome.failed + outcome.skipped == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn policy(config: &SyncToolConfig) -> Policy {
+    Policy {
+        drift: match config.drift {
+            SyncDrift::Report => DriftPolicy::Report,
+            SyncDrift::Enforce => DriftPolicy::Enforce,
+        },
+        protected: config.protected.iter().cloned().map(AccountId).collect(),
+        limits: Limits { percent: config.percent, count: config.count, few: config.few },
+    }
+}
+
+async fn prepared(
+    config: &Config,
+    database: &Database,
+    injected: (SharedClock, SharedIds),
+    tool: Named,
+) -> anyhow::Result<(Box<dyn Tool>, Prepared)> {
+    match tool {
+        Named::Chatwoot => {
+            let (tool, realm) = chatwoot(config, database, injected).await?;
+            let prepared = prepare(database, &tool, realm, &policy(&config.sync.chatwoot)).await?;
+            Ok((Box::new(tool), prepared))
+        }
+    }
+}
+
+/// Chatwoot as a tool, and Keycloak's people who have something there.
+async fn chatwoot(
+    config: &Config,
+    database: &Database,
+    (clock, ids): (SharedClock, SharedIds),
+) -> anyhow::Result<(ChatwootTool, Realm)> {
     let chatwoot = Tools::connect(config, &clock)?.chatwoot.context("chatwoot.url is not set")?;
     anyhow::ensure!(
         chatwoot.can_sign_in(),
@@ -98,13 +190,7 @@ async fn plan_chatwoot(
     let groups = directory.group_tenants().await?;
     let accounts = chatwoot_accounts(database, &groups).await.map_err(explained)?;
     let realm = Realm::from(directory.read_whole(&tenants(&accounts)).await?);
-    let tool = ChatwootTool::new(chatwoot.installation(), ids, accounts);
-    let wanted = tool.wants(realm);
-    let observed = tool.observe(&wanted.scopes, &BTreeSet::new()).await?;
-    // Nothing was applied yet.
-    let recorded = Recorded::default();
-    let plan = plan(tool.name(), &wanted, &observed, &recorded, &Policy::default());
-    Ok((plan, wanted.people, Box::new(tool)))
+    Ok((ChatwootTool::new(chatwoot.installation(), ids, accounts), realm))
 }
 
 fn held(reason: &Held) -> String {
@@ -133,7 +219,7 @@ fn text(plan: &Plan, people: &BTreeMap<UserId, Person>, tool: &dyn Tool) -> anyh
         Some(person) => format!("{} ({id})", person.name),
         None => id.to_string(),
     };
-    let level = |level: &Option<crate::sync::Level>| level.map_or("nothing", |level| tool.level_name(level));
+    let level = |level: &Option<Level>| level.map_or("nothing", |level| tool.level_name(level));
     let mut text = String::new();
     for step in &plan.steps {
         match &step.action {

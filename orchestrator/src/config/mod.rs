@@ -5,6 +5,7 @@ mod jitsi;
 mod limits;
 mod navigation;
 mod redis;
+mod sync;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -31,6 +32,7 @@ pub use self::{
     limits::{LimitsConfig, QuotaConfig},
     navigation::{NavigationCaller, NavigationCallerConfig, NavigationConfig},
     redis::RedisConfig,
+    sync::{SyncConfig, SyncDrift, SyncToolConfig},
 };
 
 /// The commented defaults.
@@ -97,6 +99,8 @@ pub struct Config {
     pub jitsi: JitsiConfig,
     /// What other tools show of the sidebar.
     pub navigation: NavigationConfig,
+    /// How roles flow into the tools.
+    pub sync: SyncConfig,
     /// The queue.
     pub jobs: JobsConfig,
     /// Received webhooks.

@@ -26,6 +26,8 @@ pub enum Duty {
     Reconcile = 1,
     /// Asking Chatwoot for what no webhook has told.
     ReconcileChatwoot = 2,
+    /// Carrying out what Keycloak's roles come to in the tools.
+    Sync = 3,
 }
 
 /// A replica that would do a duty.

@@ -13,7 +13,9 @@
 //! - `apply`: takes the steps of a plan;
 //! - `tool`: what the engine asks of a tool;
 //! - `chatwoot`: Chatwoot as one;
-//! - `layout`: whose an account of Chatwoot is.
+//! - `layout`: whose an account of Chatwoot is;
+//! - `store`: links, grants, plans and their steps;
+//! - `service`: a plan from its making to its end.
 
 mod apply;
 mod brake;
@@ -23,6 +25,8 @@ mod diff;
 mod layout;
 mod model;
 mod plan;
+mod service;
+mod store;
 mod tool;
 
 #[cfg(test)]
@@ -38,4 +42,5 @@ pub use model::{
     Policy, Recorded, Scope, ScopePath, Step, Verdict, Wanted,
 };
 pub use plan::{Counts, Digest, FORMAT, Plan, ReadPlanError, plan};
+pub use service::{Prepared, SyncError, carry_out, prepare};
 pub use tool::{Realm, TakeError, Taken, Tool};

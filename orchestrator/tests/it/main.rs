@@ -40,6 +40,7 @@ mod sources;
 mod step_up;
 mod switcher;
 mod sync;
+mod sync_command;
 mod tenancy;
 mod tokens;
 mod trace;

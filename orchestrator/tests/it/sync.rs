@@ -19,8 +19,7 @@ use chancery::{
     ids::{TenantId, UserId},
     sync::{
         AccountId, Action, ChatwootTool, DriftPolicy, Ended, Held, Journal, Note, Outcome, Person, Plan,
-        Policy, Realm, Recorded, Situation, Step, Tool as _, Verdict, Wanted, Whose, apply,
-        chatwoot_accounts, plan, tenants,
+        Policy, Realm, Recorded, Situation, Step, Tool as _, Verdict, Wanted, Whose, apply, plan,
     },
     testing::{ACME, TestApp},
 };
@@ -34,8 +33,6 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use url::Url;
 use uuid::Uuid;
-
-use crate::sources::{output_of_chancery, run_chancery};
 
 const INBOX: i64 = 2;
 const OTHER_INBOX: i64 = 1;
@@ -552,81 +549,4 @@ async fn a_reading_in_which_a_page_came_short_is_none() {
     let first = tokio::time::timeout(Duration::from_secs(10), directory.read_whole(&tenants)).await.unwrap();
     assert!(matches!(first, Err(DirectoryError::Contended)), "{first:?}");
     assert_eq!(directory.read_whole(&tenants).await.unwrap().people.len(), 2);
-}
-
-#[tokio::test]
-async fn a_plan_is_shown_at_the_command_line_and_nothing_is_done() {
-    let app = TestApp::start().await;
-    let run = async |arguments: &[&str]| {
-        let output = output_of_chancery(&app, &[&["sync", "plan"], arguments].concat(), "").await;
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-    };
-    app.doubles().chatwoot.received().take();
-    let (code, text, said) = run(&[]).await;
-    assert_eq!(code, 2, "{text}{said}");
-    let agent = app.user("acme-agent");
-    for line in [
-        format!("link     Ada Agent ({agent}) to the account 8\n"),
-        format!("adopt    Ada Agent ({agent}) in accounts/1: agent\n"),
-        "held     nothing was ever done in this tool\n".to_owned(),
-    ] {
-        assert!(text.contains(&line), "{line} is not in\n{text}");
-    }
-    assert!(text.contains("create   an account for Carla Chief"), "{text}");
-    assert!(text.contains("identity  account 9 is unmatched\n"), "{text}");
-
-    let (code, json, _) = run(&["--tool", "chatwoot", "--json"]).await;
-    assert_eq!(code, 2);
-    let plan = Plan::read(json.as_bytes()).unwrap();
-    assert_eq!((plan.tool.as_str(), plan.held.as_slice()), ("chatwoot", &[Held::FirstContact][..]));
-    assert!(text.contains(&plan.digest().unwrap().to_string()), "{text}");
-    let asked = app.doubles().chatwoot.received().take();
-    assert!(!asked.is_empty() && asked.iter().all(|request| request.method == Method::GET), "{asked:?}");
-
-    app.doubles().keycloak.set_unavailable(true);
-    let (code, _, said) = run(&[]).await;
-    assert!(code == 1 && said.contains("Keycloak can't be read"), "{code} {said}");
-    app.doubles().keycloak.set_unavailable(false);
-
-    // Without an account that is a tenant's, there is nothing to do.
-    let source = app.chatwoot_source().to_string();
-    run_chancery(&app, &["inbox", "source", "disable", &source], "").await.unwrap();
-    let (code, text, said) = run(&[]).await;
-    assert!(code == 0 && text.starts_with("0 steps in chatwoot"), "{code} {text}{said}");
-}
-
-#[tokio::test]
-async fn an_account_is_whose_its_source_says() {
-    let app = TestApp::start().await;
-    let database = &app.state().database;
-    let groups = app.state().directory.group_tenants().await.unwrap();
-    let acme = app.tenant(ACME);
-    let accounts = async || chatwoot_accounts(database, &groups).await.unwrap();
-    assert_eq!(accounts().await, BTreeMap::from([(1, Whose::Tenant(acme))]));
-    assert_eq!(chatwoot_accounts(database, &[]).await.unwrap(), BTreeMap::new());
-
-    let source = async |arguments: &[&str]| {
-        run_chancery(&app, &[&["inbox", "source"], arguments].concat(), "").await.unwrap()
-    };
-    let add = ["add", "--tenant", "suite", "--service", "chatwoot", "--scheme", "chatwoot", "--account", "2"];
-    let secret = ["--secret", "a secret of Chatwoot's, long enough", "--json"];
-    let made: Value = serde_json::from_str(&source(&[&add[..], &secret].concat()).await).unwrap();
-    let id = made["id"].as_str().unwrap();
-    let mut expected = accounts().await;
-    assert_eq!(expected.len(), 1, "nobody has said whose its inboxes are");
-    source(&["map", id, "others", ACME]).await;
-    expected.insert(2, Whose::Tenant(acme));
-    assert_eq!(accounts().await, expected);
-    source(&["map", id, "7", ACME]).await;
-    expected.insert(2, Whose::Shared(BTreeMap::from([(7, acme)])));
-    assert_eq!(accounts().await, expected);
-    assert_eq!(tenants(&expected), BTreeSet::from([acme]));
-
-    // Two sources that each say something of one account.
-    let add = ["add", "--tenant", "suite", "--service", "chatwoot", "--scheme", "chatwoot", "--account", "1"];
-    let made: Value = serde_json::from_str(&source(&[&add[..], &secret].concat()).await).unwrap();
-    source(&["map", made["id"].as_str().unwrap(), "3", ACME]).await;
-    expected.remove(&1);
-    assert_eq!(accounts().await, expected);
 }

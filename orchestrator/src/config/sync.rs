@@ -1,0 +1,35 @@
+use serde::Deserialize;
+
+/// `[sync]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyncConfig {
+    /// How Chatwoot is treated.
+    pub chatwoot: SyncToolConfig,
+}
+
+/// How a tool is treated.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyncToolConfig {
+    /// What becomes of what somebody has made or changed in the tool.
+    pub drift: SyncDrift,
+    /// Accounts, by the tool's ids, from which nothing is ever taken.
+    pub protected: Vec<String>,
+    /// How much of a hundred grants of a kind may be taken without being asked.
+    pub percent: u32,
+    /// How many grants of a kind may be.
+    pub count: u32,
+    /// Up to how many the percentage isn't looked at.
+    pub few: u32,
+}
+
+/// What becomes of drift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SyncDrift {
+    /// It is shown.
+    Report,
+    /// It is made what Keycloak says.
+    Enforce,
+}
