@@ -28,6 +28,7 @@ use crate::{
     jobs::{Registry, Worker},
     lifecycle::Lifecycle,
     limits::Limits,
+    matrix,
     realtime::{Hub, OpenStreams},
     sources::SourceCache,
     tools::{Tools, ToolsError},
@@ -157,7 +158,7 @@ impl AppState {
             &config.database,
             Arc::clone(&clock),
             Arc::clone(&ids),
-            approvals::unneeded_jobs(&tools),
+            [approvals::unneeded_jobs(&tools), consultations::unneeded_jobs(&tools)].concat(),
         )
         .await?;
         let issuer = config.keycloak.issuer()?;
@@ -233,7 +234,7 @@ impl AppState {
     /// The handlers of all jobs.
     pub fn registry() -> Registry {
         let registry = conversations::handlers(approvals::handlers(Registry::default()));
-        endpoints::handlers(late_ends::handlers(consultations::handlers(registry)))
+        endpoints::handlers(late_ends::handlers(consultations::handlers(matrix::handlers(registry))))
     }
 
     /// The worker of the queue.
@@ -260,6 +261,7 @@ impl AppState {
         self.lifecycle.spawn(self.deliverer().run(self.config.webhooks.workers));
         self.lifecycle.spawn(self.database.clone().listen_to_replicas(self.lifecycle.soft.clone()));
         self.lifecycle.spawn(late_ends::hurry(self.clone()));
+        self.lifecycle.spawn(matrix::ping_at_start(self.clone()));
         let reconciler = Reconciler::new(self.directory.clone(), self.config.reconcile_period());
         self.lifecycle.spawn(reconciler.run(self.lifecycle.soft.clone()));
     }

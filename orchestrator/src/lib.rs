@@ -17,6 +17,7 @@ pub mod ids;
 pub mod jobs;
 pub mod lifecycle;
 pub mod limits;
+pub mod matrix;
 pub mod realtime;
 pub mod telemetry;
 pub mod tools;

@@ -1,21 +1,24 @@
 //! The suite's tools as this process is connected to them. One that isn't configured is absent, and what would go to it
 //! isn't done.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use connector_chatwoot::{
     Agent, ChatwootClient, ChatwootSettings, Message, NOTE_NOT_PRIVATE, NewNote, webhook::OwnWrites,
 };
 use connector_core::{ConnectorError, Rate, SharedClock};
 use connector_jitsi::{Dialect, JitsiError, JitsiSettings, PublishedKeys, Signing, TokenMinter};
-use connector_matrix::{MatrixClient, MatrixSettings, RoomId, RoomSpec};
+use connector_matrix::{MatrixClient, MatrixSettings, RoomId};
 use moka::future::Cache;
 use secrecy::{ExposeSecret as _, SecretString};
-use shell_ui::Ui;
 use url::Url;
 
 use crate::{
-    auth::TenantRef,
     config::{Config, ConfigError, JitsiConfig, JitsiDialect, parse_url},
     ids::TenantId,
     jobs::Job,
@@ -117,28 +120,31 @@ pub struct Matrix {
     pub client: MatrixClient,
     /// What the homeserver shows us.
     pub hs_token: SecretString,
-    rooms: Cache<TenantId, RoomId>,
+    /// The tenants' rooms for approvals, as they were found last.
+    pub rooms: Cache<TenantId, RoomId>,
+    encrypted: Mutex<BTreeSet<RoomId>>,
 }
 
 impl Matrix {
-    /// The tenant's room for approvals, made where it isn't there.
-    ///
-    /// # Errors
-    /// Where the homeserver doesn't answer or refuses.
-    pub async fn approvals_room(&self, ui: &Ui, tenant: &TenantRef) -> Result<RoomId, ConnectorError> {
-        if let Some(room) = self.rooms.get(&tenant.id).await {
-            return Ok(room);
+    /// Notes whether a room is encrypted: what is sent there is sent plain.
+    pub fn note_encrypted(&self, room: &RoomId, is_encrypted: bool) {
+        let mut encrypted = self.encrypted.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_encrypted {
+            encrypted.insert(room.clone());
+        } else {
+            encrypted.remove(room);
         }
-        let spec = RoomSpec {
-            // The tenant's id, not its name: a renamed tenant keeps its room.
-            alias_localpart: self.client.alias_localpart(&format!("approvals_{}", tenant.id.0.simple())),
-            name: ui.t_with("room-approvals", "tenant", &tenant.name),
-            topic: Some(ui.t("room-approvals-topic")),
-            ..RoomSpec::default()
+        let number = u32::try_from(encrypted.len()).unwrap_or(u32::MAX);
+        metrics::gauge!("chancery_matrix_encrypted_rooms").set(f64::from(number));
+    }
+
+    /// What an administrator should know of it, beside whether it answers.
+    pub fn warnings(&self) -> Vec<String> {
+        let encrypted = self.encrypted.lock().unwrap_or_else(PoisonError::into_inner);
+        let warn = |room| {
+            format!("the room {room} is encrypted: notices are sent plain, and commands can't be read")
         };
-        let room = self.client.ensure_room(&spec).await?;
-        self.rooms.insert(tenant.id, room.clone()).await;
-        Ok(room)
+        encrypted.iter().map(warn).collect()
     }
 }
 
@@ -240,6 +246,7 @@ impl Tools {
                 client: MatrixClient::with_clock(&settings, Arc::clone(clock))?,
                 hs_token: settings.hs_token,
                 rooms,
+                encrypted: Mutex::default(),
             }));
         }
         if !config.jitsi.url.is_empty() {

@@ -3,12 +3,13 @@ use std::path::Path;
 use crate::{assert_none, files, root, shown};
 
 /// The slices of the orchestrator.
-const SLICES: [&str; 10] = [
+const SLICES: [&str; 11] = [
     "approvals",
     "consultations",
     "conversations",
     "endpoints",
     "inbox",
+    "matrix",
     "modules",
     "sign_ins",
     "sources",
@@ -20,8 +21,8 @@ const COMPOSITION: [&str; 4] = ["app.rs", "http/router.rs", "http/openapi.rs", "
 /// What stands above the slices and may use them.
 const ABOVE: [&str; 5] = ["pages/", "demo/", "doctor/", "cli/", "testing/"];
 /// Who may name the door without a tenant.
-const SYSTEM_TX: [&str; 8] =
-    ["consultations/", "db/", "directory/", "endpoints/", "inbox/", "jobs/", "sources/", "sync/"];
+const SYSTEM_TX: [&str; 9] =
+    ["consultations/", "db/", "directory/", "endpoints/", "inbox/", "jobs/", "matrix/", "sources/", "sync/"];
 /// The doors without a tenant.
 const DOORS: [&str; 6] =
     ["SystemTx", "SystemConnection", "SystemLink", "system_tx(", "database.system(", "system_link("];

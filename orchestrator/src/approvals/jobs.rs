@@ -17,8 +17,8 @@ use crate::{
     audit::{self, Change},
     db::{TenantStatement, TenantTx},
     ids::ApprovalId,
-    jobs::{Effect, Handler, Job, JobError, NewJob, Registry, enqueue},
-    tenants,
+    jobs::{self, Effect, Handler, Job, JobError, NewJob, Registry, enqueue},
+    matrix,
     tools::Tools,
 };
 
@@ -88,7 +88,7 @@ pub(super) async fn enqueue_following(tx: &mut TenantTx, approval: &Approval) ->
 
 pub(super) async fn cancel_expiry(tx: &mut TenantTx, approval: &Approval) -> Result<(), sqlx::Error> {
     if approval.expires_at.is_some() && approval.status != ApprovalStatus::Expired {
-        crate::jobs::cancel(tx, EXPIRE, &approval.id.to_string()).await?;
+        jobs::cancel(tx, EXPIRE, &approval.id.to_string()).await?;
     }
     Ok(())
 }
@@ -117,9 +117,11 @@ async fn subject(state: &AppState, job: &Job) -> Result<Option<(Approval, Approv
     .into_iter()
     .find(|status| status.as_str() == told)
     .ok_or_else(|| JobError::Permanent("the key names no status".to_owned()))?;
-    // That something waits is not worth telling once it doesn't: it would be the last word after the outcome.
+    // That something waits is not worth telling once it doesn't: it would be the last word after the outcome. What was told
+    // already, perhaps, has to be known all the same, so that it can be changed.
     let outdated = status == ApprovalStatus::Pending && approval.status != ApprovalStatus::Pending;
-    Ok((!outdated).then_some((approval, status)))
+    let may_be_told = job.kind == NOTICE && job.is_repeat();
+    Ok((!outdated || may_be_told).then_some((approval, status)))
 }
 
 fn link(state: &AppState, approval: &Approval) -> String {
@@ -137,6 +139,11 @@ fn sentence(ui: &Ui, approval: &Approval, status: ApprovalStatus) -> String {
         ApprovalStatus::Expired => return ui.t("note-expired"),
     };
     ui.t_with(text, "person", person.clone().unwrap_or_else(|| ui.t("somebody")))
+}
+
+/// How far an approval is, in a sentence without markup, and where it is.
+pub fn in_words(state: &AppState, approval: &Approval) -> (String, String) {
+    (sentence(&state.ui, approval, approval.status), link(state, approval))
 }
 
 /// What people wrote, for Markdown: no links, no markup of their making.
@@ -213,24 +220,22 @@ struct Notice;
 #[async_trait]
 impl Handler for Notice {
     async fn run(&self, state: &AppState, job: &Job) -> Result<Effect, JobError> {
-        let Some(matrix) = &state.tools.matrix else { return Ok(Effect::Nothing) };
+        let Some(homeserver) = &state.tools.matrix else { return Ok(Effect::Nothing) };
         let Some((approval, status)) = subject(state, job).await? else { return Ok(Effect::Nothing) };
         let mut tx = state.database.worker_tx(job.tenant).await?;
-        let tenant = tenants::find(&mut tx, job.tenant).await?;
+        let first_key = format!("{}:{}", approval.id, ApprovalStatus::Pending.as_str());
+        if status != ApprovalStatus::Pending && jobs::is_begun(&mut tx, NOTICE, &first_key).await? {
+            let message = "the first notice is on its way, and this changes it".to_owned();
+            return Err(JobError::Retry { after: None, message });
+        }
+        let earlier = store::notice(&mut tx, job.tenant, approval.id).await?;
         drop(tx);
-        let Some(tenant) = tenant else { return Ok(Effect::Nothing) };
-        let room = matrix.approvals_room(&state.ui, &tenant).await?;
         let (what, link) = (sentence(&state.ui, &approval, status), link(state, &approval));
-        let body = format!("{what}: {} {link}", approval.title);
-        let formatted = format!(
-            "<strong>{}</strong>: <a href=\"{}\">{}</a>",
-            connector_matrix::escape_html(&what),
-            connector_matrix::escape_html(&link),
-            connector_matrix::escape_html(&approval.title)
-        );
-        // The homeserver knows a transaction id again: one notice, however often it is sent.
-        let transaction = format!("chancery-{}", job.id);
-        let event = matrix.client.send_notice(&room, &transaction, &body, Some(&formatted)).await?;
+        let notice = matrix::Notice { what: &what, title: &approval.title, link: &link };
+        let replaces = earlier.is_some();
+        let Some(posted) = matrix::post(state, homeserver, job, &notice, earlier).await? else {
+            return Ok(Effect::Nothing);
+        };
 
         let mut tx = state.database.worker_tx(job.tenant).await?;
         let change = Change {
@@ -239,11 +244,12 @@ impl Handler for Notice {
             resource_id: approval.id.to_string(),
             old_values: None,
             new_values: Some(
-                json!({ "service": "matrix", "room": room.as_str(), "event": event.as_str(), "status": status }),
+                json!({ "service": "matrix", "room": posted.room, "event": posted.notice, "status": status, "replaces": replaces }),
             ),
             metadata: None,
         };
         audit::record(&mut tx, change).await?;
+        store::remember_notice(&mut tx, job.tenant, approval.id, &posted).await?;
         job.complete(&mut tx).await?;
         tx.commit().await?;
         Ok(Effect::Committed)

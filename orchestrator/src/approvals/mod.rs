@@ -17,7 +17,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use jobs::{handlers, unneeded_jobs};
+pub use jobs::{handlers, in_words, unneeded_jobs};
 pub use model::{
     Approval, ApprovalFilter, ApprovalStatus, MAX_COMMENT, MAX_DESCRIPTION, MAX_TITLE, NewApproval, Outcome,
     PendingCounts, Priority, Source, Verdict,

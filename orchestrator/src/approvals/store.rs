@@ -9,6 +9,7 @@ use crate::{
     http::idempotency::{Answer, Found, Terms},
     ids::{ApprovalId, AuditId, ConversationId, TenantId, UserId},
     jobs::NewJob,
+    matrix::Posted,
 };
 
 /// A row with the names of its people.
@@ -567,4 +568,45 @@ pub async fn titles(
     .fetch_all(tx.connection())
     .await?;
     Ok(rows.into_iter().map(|row| (row.id, row.title)).collect())
+}
+
+/// Where an approval was told of first.
+pub(super) async fn notice(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    id: ApprovalId,
+) -> Result<Option<Posted>, sqlx::Error> {
+    let found = sqlx::query!(
+        "SELECT room_id, event_id FROM approval_notices WHERE tenant_id = $1 AND approval_id = $2
+         ORDER BY updated_at DESC LIMIT 1",
+        tenant.0,
+        id.0
+    )
+    .fetch_optional(tx.connection())
+    .await?;
+    Ok(found.and_then(|found| {
+        Some(Posted { room: found.room_id.parse().ok()?, notice: found.event_id.parse().ok()? })
+    }))
+}
+
+pub(super) async fn remember_notice(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    id: ApprovalId,
+    posted: &Posted,
+) -> Result<(), sqlx::Error> {
+    let now = tx.now();
+    sqlx::query!(
+        "INSERT INTO approval_notices (tenant_id, approval_id, room_id, event_id, updated_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (tenant_id, approval_id, room_id)
+         DO UPDATE SET event_id = excluded.event_id, updated_at = excluded.updated_at",
+        tenant.0,
+        id.0,
+        posted.room.as_str(),
+        posted.notice.as_str(),
+        now,
+    )
+    .execute(tx.connection())
+    .await?;
+    Ok(())
 }

@@ -4,6 +4,7 @@ mod chatwoot;
 mod doctor;
 mod health;
 mod inbox;
+mod matrix;
 mod migrate;
 mod openapi;
 mod serve;
@@ -47,6 +48,9 @@ enum Command {
     Doctor(doctor::DoctorArguments),
     /// Ask the server on this machine whether it is ready; exits with 1 where it isn't (for containers)
     Health,
+    /// Set up the Matrix homeserver
+    #[command(subcommand)]
+    Matrix(matrix::MatrixCommand),
     /// Print the API's description (OpenAPI 3.1)
     Openapi,
     /// Print the settings with their defaults, as a file to start from
@@ -70,6 +74,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Sync(command) => return runtime.block_on(sync::run(config, command)),
         Command::Doctor(arguments) => runtime.block_on(doctor::run(config, arguments)),
         Command::Health => runtime.block_on(health::run(config)),
+        Command::Matrix(command) => matrix::run(config, command),
         Command::Openapi => openapi::run(),
         Command::Config => openapi::print(crate::config::DEFAULTS),
     };

@@ -338,6 +338,8 @@ pub struct MatrixConfig {
     pub hs_token: SecretString,
     /// The bot's local part.
     pub sender_localpart: String,
+    /// The application service's id in its registration.
+    pub appservice_id: String,
     /// The client that people use; empty for the homeserver's own address.
     pub client_url: String,
     /// Whether the shell shows the client inside a page.

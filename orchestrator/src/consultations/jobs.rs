@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use connector_jitsi::RoomEvent;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{
     model::{Consultation, ConsultationStatus},
@@ -10,21 +11,30 @@ use super::{
 };
 use crate::{
     app::AppState,
+    audit::{self, Change},
     auth::Permission,
     db::TenantTx,
     ids::{ConsultationId, TenantId},
     jobs::{Effect, Handler, Job, JobError, Registry, enqueue},
+    matrix,
     realtime::{self, EventType},
+    tools::Tools,
 };
 
 /// The job's kind that takes in what a Jitsi server tells of a room.
 pub const ROOM_EVENT: &str = "consultations.room_event";
 const EXPIRE: &str = "consultations.expire";
 const EMPTY: &str = "consultations.empty";
+const NOTICE: &str = "consultations.notice";
 
 /// The handlers of this slice's jobs.
 pub fn handlers(registry: Registry) -> Registry {
-    registry.with(ROOM_EVENT, Observe).with(EXPIRE, End).with(EMPTY, End)
+    registry.with(ROOM_EVENT, Observe).with(EXPIRE, End).with(EMPTY, End).with(NOTICE, Notice)
+}
+
+/// The kinds of this slice's jobs that do nothing with these tools.
+pub fn unneeded_jobs(tools: &Tools) -> Vec<&'static str> {
+    if tools.matrix.is_none() { vec![NOTICE] } else { Vec::new() }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,6 +55,12 @@ pub(super) async fn when_empty(tx: &mut TenantTx, consultation: &Consultation) -
     let Some(at) = consultation.empty_until() else { return Ok(()) };
     let key = format!("{}:{}", consultation.id, consultation.version);
     enqueue(tx, EMPTY, &key, &About { consultation_id: consultation.id }, Some(at)).await
+}
+
+/// Tells the team that a consultation begins.
+pub(super) async fn tell_started(tx: &mut TenantTx, consultation: &Consultation) -> Result<(), sqlx::Error> {
+    let about = About { consultation_id: consultation.id };
+    enqueue(tx, NOTICE, &consultation.id.to_string(), &about, None).await
 }
 
 struct Observe;
@@ -108,4 +124,40 @@ async fn end(tx: &mut TenantTx, before: &Consultation, kind: &str) -> Result<(),
     };
     service::write_transition(tx, before, &after, action).await?;
     realtime::append(tx, event, Permission::ConsultationRead, after.id.0).await
+}
+
+struct Notice;
+
+#[async_trait]
+impl Handler for Notice {
+    async fn run(&self, state: &AppState, job: &Job) -> Result<Effect, JobError> {
+        let Some(homeserver) = &state.tools.matrix else { return Ok(Effect::Nothing) };
+        let about: About = job.read()?;
+        let mut tx = state.database.worker_tx(job.tenant).await?;
+        let found = store::find(&mut tx, &[job.tenant], about.consultation_id).await?;
+        drop(tx);
+        // Late, it is no news any more; but what was begun before may be there already.
+        let is_wanted = |one: &Consultation| one.status == ConsultationStatus::Active || job.is_repeat();
+        let Some(consultation) = found.filter(is_wanted) else { return Ok(Effect::Nothing) };
+        let path = format!("/app/t/{}/consultations/{}", consultation.tenant_id, consultation.id);
+        let link = state.config.http.public_url.join(&path).map_or(path, String::from);
+        let what = state.ui.t("notice-consultation");
+        let notice = matrix::Notice { what: &what, title: &consultation.title, link: &link };
+        let Some(posted) = matrix::post(state, homeserver, job, &notice, None).await? else {
+            return Ok(Effect::Nothing);
+        };
+        let mut tx = state.database.worker_tx(job.tenant).await?;
+        let change = Change {
+            action: "consultation.notice_sent",
+            resource: "consultation",
+            resource_id: consultation.id.to_string(),
+            old_values: None,
+            new_values: Some(json!({ "service": "matrix", "room": posted.room, "event": posted.notice })),
+            metadata: None,
+        };
+        audit::record(&mut tx, change).await?;
+        job.complete(&mut tx).await?;
+        tx.commit().await?;
+        Ok(Effect::Committed)
+    }
 }

@@ -15,7 +15,7 @@ mod service;
 mod store;
 
 pub use jitsi::router as for_jitsi;
-pub use jobs::{ROOM_EVENT, handlers};
+pub use jobs::{ROOM_EVENT, handlers, unneeded_jobs};
 pub use model::{Attendance, Consultation, ConsultationFilter, ConsultationStatus, NewConsultation};
 pub use routes::{problem, router};
 pub use service::{

@@ -414,6 +414,7 @@ pub(super) async fn write_transition(
     jobs::when_expired(tx, after).await?;
     if after.status == ConsultationStatus::Active {
         jobs::when_empty(tx, after).await?;
+        jobs::tell_started(tx, after).await?;
     }
     Ok(true)
 }

@@ -260,7 +260,10 @@ impl Visitor {
         let timeline: Value =
             self.client.get(url).bearer_auth(token).send().await?.error_for_status()?.json().await?;
         Ok(timeline["chunk"].as_array().into_iter().flatten().any(|event| {
-            let body = event["content"]["body"].as_str().unwrap_or_default();
+            // The notice that waits for a decision is changed to what came of it.
+            let content = &event["content"];
+            let body = content["m.new_content"]["body"].as_str().or_else(|| content["body"].as_str());
+            let body = body.unwrap_or_default();
             body.starts_with("Approved by") && body.contains(approval)
         }))
     }

@@ -93,6 +93,14 @@ pub async fn cancel(tx: &mut TenantTx, kind: &'static str, key: &str) -> Result<
     store::cancel(tx, kind, key).await
 }
 
+/// Whether a job was begun and isn't done: it may have had its effect elsewhere, and nobody knows yet.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn is_begun(tx: &mut TenantTx, kind: &'static str, key: &str) -> Result<bool, sqlx::Error> {
+    store::is_begun(tx, kind, key).await
+}
+
 /// Lets all jobs of a kind that wait for another attempt be tried now.
 ///
 /// # Errors

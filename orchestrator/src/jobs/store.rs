@@ -51,6 +51,20 @@ pub(super) async fn cancel(tx: &mut TenantTx, kind: &str, key: &str) -> Result<(
     Ok(())
 }
 
+pub(super) async fn is_begun(tx: &mut TenantTx, kind: &str, key: &str) -> Result<bool, sqlx::Error> {
+    let tenant = tx.tenant().map(|tenant| tenant.0);
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT 1 FROM jobs WHERE tenant_id = $1 AND kind = $2 AND key = $3 AND state IN ('ready', 'running') AND attempts > 0
+           ) AS "begun!""#,
+        tenant,
+        kind,
+        key,
+    )
+    .fetch_one(tx.connection())
+    .await
+}
+
 /// Whether the job was still this claim's.
 pub(super) async fn complete(tx: &mut TenantTx, job: &Job) -> Result<bool, sqlx::Error> {
     let now = tx.now();

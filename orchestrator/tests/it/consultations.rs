@@ -41,6 +41,7 @@ async fn a_consultation_is_started_once_and_ended_for_good_by_its_host() {
         trail(&app, "consultation", &made).await,
         ["consultation.created", "consultation.started", "consultation.ended"]
     );
+    app.run_jobs().await;
 }
 
 #[tokio::test]
@@ -86,6 +87,7 @@ async fn whoever_takes_part_is_let_in_by_jitsi_and_nobody_else() {
     assert_eq!(granted.len(), 2);
     let stored = app.count("SELECT count(*) FROM audit_logs WHERE new_values::text LIKE '%eyJ%'").await;
     assert_eq!(stored, 0);
+    app.run_jobs().await;
 }
 
 fn claims(token: &str) -> Value {
@@ -111,6 +113,7 @@ async fn nobody_can_guess_a_room() {
         rooms.insert(room);
     }
     assert_eq!(rooms.len(), 20);
+    app.run_jobs().await;
 }
 
 #[tokio::test]
@@ -124,6 +127,7 @@ async fn a_stale_start_is_refused() {
     };
     assert_eq!(start("\"7\"").await.problem(412), "stale");
     start("W/\"1\"").await.expect(200);
+    app.run_jobs().await;
 }
 
 #[tokio::test]
@@ -163,6 +167,7 @@ async fn what_has_not_begun_is_cancelled_once_and_then_neither_starts_nor_lets_a
         (&entry["oldValues"]["status"], &entry["newValues"]["status"]),
         (&json!("scheduled"), &json!("cancelled"))
     );
+    app.run_jobs().await;
 }
 
 #[tokio::test]
@@ -178,6 +183,7 @@ async fn what_has_begun_is_not_cancelled() {
     // The state comes before the precondition.
     let stale = ceo.request(reqwest::Method::POST, &cancel).header("if-match", "\"1\"");
     assert_eq!(ceo.send(stale).await.problem(409), "consultations.over");
+    app.run_jobs().await;
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ fn tables() -> BTreeMap<&'static str, Entry> {
     BTreeMap::from([
         ("approvals", trail("tenant_id", "true")),
         ("consultations", trail("tenant_id", "true")),
+        ("approval_notices", trail("tenant_id", "true")),
+        ("matrix_rooms", Entry::Itself("where a tenant's rooms are: they are found again without it")),
         ("consultation_attendance", trail("tenant_id", "true")),
         ("consultation_rooms", Entry::Itself("a part of consultations: whose a room is")),
         ("webhook_sources", trail("tenant_id", "true")),

@@ -176,6 +176,7 @@ async fn a_room_is_reserved_anew_as_often_as_it_is_gone_and_only_its_own_end_clo
     // Of the same moment, it is the later.
     assert_eq!(ask(&app, Method::POST, "/conference", &[("name", room)]).await.0, 200);
     assert!(is_there().await);
+    app.run_jobs().await;
 }
 
 #[tokio::test]
@@ -266,6 +267,7 @@ async fn only_who_shows_the_secret_asks_for_rooms_by_header_or_by_address() {
     let answer =
         reqwest::Client::new().post(url).bearer_auth("").form(&[("name", room)]).send().await.unwrap();
     assert_eq!(answer.status(), 404, "without a secret, nobody asks");
+    app.run_jobs().await;
 }
 
 #[tokio::test]
@@ -295,4 +297,5 @@ async fn jitsi_makes_no_room_that_is_not_its_time_and_destroys_it_when_it_is_ove
     let other =
         app.ceo().post("/consultations", &json!({ "tenantId": ACME, "title": "D" })).await.expect(201);
     assert_eq!(enter(&app.ceo(), &other).await, "joined");
+    app.run_jobs().await;
 }

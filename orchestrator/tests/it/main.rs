@@ -24,6 +24,7 @@ mod isolation;
 mod jitsi;
 mod limits;
 mod mapping;
+mod matrix;
 mod mending;
 mod modules;
 mod navigation;

@@ -16,6 +16,7 @@ use crate::{
     ids::{ConversationId, TenantId},
     inbox::model::{Claim, Event, Mark, source_path},
     jobs,
+    matrix::COMMAND,
     realtime::{self, Appended, EventType},
 };
 
@@ -155,6 +156,9 @@ async fn effects(
                 None => enqueued.await?,
             }
             effects.insert("jobs".to_owned(), json!([format!("{ROOM_EVENT} {key}")]));
+        }
+        for (message, command) in &one.plan.commands {
+            jobs::enqueue(tx, COMMAND, message, command, None).await?;
         }
         let mut effects = Some(Value::Object(effects));
         for (number, part) in (0..).zip(&one.plan.parts) {

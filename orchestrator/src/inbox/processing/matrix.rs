@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use connector_matrix::appservice::Transaction;
 
 use super::plan::{Part, Plan, Poison};
-use crate::inbox::{model::Event, store::storable};
+use crate::{
+    inbox::{model::Event, store::storable},
+    matrix::{Question, RoomCommand},
+};
 
 pub(super) const SERVICE: &str = "matrix";
 /// The type of a transaction as it came.
@@ -12,6 +15,13 @@ pub(super) const TRANSACTION: &str = "transaction";
 
 pub(super) fn read(body: &[u8], event: &Event, plan: &mut Plan) -> Result<(), Poison> {
     for one in Transaction::parse(body)?.events {
+        // The bot's own messages, and other bots', are notices.
+        let is_text =
+            one.event_type == "m.room.message" && !one.is_state() && one.content["msgtype"] == "m.text";
+        if is_text && let Some(question) = one.body().and_then(Question::read) {
+            let command = RoomCommand { room: one.room_id.clone(), sender: one.sender.clone(), question };
+            plan.commands.push((one.event_id.to_string(), command));
+        }
         plan.parts.push(Part {
             event_type: storable(&one.event_type, 255),
             subject: storable(one.room_id.as_str(), 255),

@@ -9,6 +9,7 @@ use crate::{
     crypto::CryptoError,
     ids::TenantId,
     inbox::model::{Event, RawRequest},
+    matrix::RoomCommand,
 };
 
 /// Why an event can't have an effect, however often it is tried.
@@ -51,6 +52,8 @@ pub(super) struct Plan {
     pub route: Option<Route>,
     /// What happened in a room of Jitsi's.
     pub room: Option<RoomEvent>,
+    /// What a bot is asked, by the messages that ask it.
+    pub commands: Vec<(String, RoomCommand)>,
     /// Where in which trace it was sent, where the sender says so and something follows from it.
     pub trace: Option<TraceContext>,
 }
@@ -78,8 +81,15 @@ fn read(event: &Event, with: &AppState, now: DateTime<Utc>) -> Result<Plan, Pois
         subject: event.subject.clone(),
         occurred_at: event.occurred_at.unwrap_or(event.received_at),
     };
-    let mut plan =
-        Plan { parts: vec![own], observation: None, note: None, route: None, room: None, trace: None };
+    let mut plan = Plan {
+        parts: vec![own],
+        observation: None,
+        note: None,
+        route: None,
+        room: None,
+        commands: Vec::new(),
+        trace: None,
+    };
     match event.service.as_str() {
         chatwoot::SERVICE => {
             let request = RawRequest::open(key, &event.sealed_request)?;

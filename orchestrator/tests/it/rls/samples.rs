@@ -11,6 +11,16 @@ pub(super) fn samples() -> BTreeMap<&'static str, &'static str> {
              VALUES ($1, gen_random_uuid(), 'A', 'low', gen_random_uuid(), now(), now())",
         ),
         (
+            "approval_notices",
+            "INSERT INTO approval_notices (tenant_id, approval_id, room_id, event_id, updated_at)
+             VALUES ($1, $1, '!' || gen_random_uuid(), '$e', now())",
+        ),
+        (
+            "matrix_rooms",
+            "INSERT INTO matrix_rooms (tenant_id, purpose, room_id, updated_at)
+             SELECT $1, CASE WHEN EXISTS (SELECT 1 FROM matrix_rooms WHERE tenant_id = $1) THEN 'space' ELSE 'approvals' END, '!r:h', now()",
+        ),
+        (
             "audit_logs",
             "INSERT INTO audit_logs (tenant_id, id, action, resource, resource_id, created_at) VALUES ($1, gen_random_uuid(), 'a', 'r', '1', now())",
         ),
