@@ -158,7 +158,7 @@ impl AppState {
             &config.database,
             Arc::clone(&clock),
             Arc::clone(&ids),
-            [approvals::unneeded_jobs(&tools), consultations::unneeded_jobs(&tools)].concat(),
+            [approvals::unneeded_jobs(&tools, &config), consultations::unneeded_jobs(&tools)].concat(),
         )
         .await?;
         let issuer = config.keycloak.issuer()?;

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     app::AppState,
     audit::{self, Change},
+    config::Config,
     db::{TenantStatement, TenantTx},
     ids::ApprovalId,
     jobs::{self, Effect, Handler, Job, JobError, NewJob, Registry, enqueue},
@@ -24,6 +25,7 @@ use crate::{
 
 const EXPIRE: &str = "approvals.expire";
 const NOTE: &str = "approvals.note";
+const ATTRIBUTE: &str = "approvals.attribute";
 const NOTICE: &str = "approvals.notice";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,12 +34,15 @@ struct About {
     approval_id: ApprovalId,
 }
 
-/// The kinds of this slice's jobs that do nothing with these tools. All replicas have the same (docs/OPERATIONS.md): a job
+/// The kinds of this slice's jobs that do nothing with these tools and settings. All replicas have the same (docs/OPERATIONS.md): a job
 /// for each approval that nobody needs would cost more than the rest of it.
-pub fn unneeded_jobs(tools: &Tools) -> Vec<&'static str> {
+pub fn unneeded_jobs(tools: &Tools, config: &Config) -> Vec<&'static str> {
     let mut kinds = Vec::new();
     if tools.chatwoot.is_none() {
         kinds.push(NOTE);
+    }
+    if tools.chatwoot.is_none() || config.chatwoot.attribute.is_empty() {
+        kinds.push(ATTRIBUTE);
     }
     if tools.matrix.is_none() {
         kinds.push(NOTICE);
@@ -47,7 +52,7 @@ pub fn unneeded_jobs(tools: &Tools) -> Vec<&'static str> {
 
 /// The handlers of this slice's jobs.
 pub fn handlers(registry: Registry) -> Registry {
-    registry.with(EXPIRE, Expire).with(NOTE, Note).with(NOTICE, Notice)
+    registry.with(EXPIRE, Expire).with(NOTE, Note).with(ATTRIBUTE, Attribute).with(NOTICE, Notice)
 }
 
 /// A note or a notice is about one state of an approval: repeated, it is the same.
@@ -63,6 +68,7 @@ fn following(approval: &Approval) -> Vec<(&'static str, String, Option<DateTime<
     }
     if is_from_chatwoot(approval) {
         jobs.push((NOTE, effect_key(approval), None));
+        jobs.push((ATTRIBUTE, effect_key(approval), None));
     }
     jobs.push((NOTICE, effect_key(approval), None));
     jobs
@@ -168,6 +174,15 @@ fn quoted(text: &str) -> String {
     text.lines().map(|line| format!("> {}", plain(line))).collect::<Vec<_>>().join("\n")
 }
 
+/// The account and the conversation in Chatwoot that an approval came from.
+fn conversation_of(approval: &Approval) -> Result<(i64, i64), JobError> {
+    let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<i64>().ok());
+    let source = approval.source.as_ref();
+    source
+        .and_then(|source| number(&source.account).zip(number(&source.conversation)))
+        .ok_or_else(|| JobError::Permanent("the source names no conversation".to_owned()))
+}
+
 struct Note;
 
 #[async_trait]
@@ -175,12 +190,7 @@ impl Handler for Note {
     async fn run(&self, state: &AppState, job: &Job) -> Result<Effect, JobError> {
         let Some(chatwoot) = &state.tools.chatwoot else { return Ok(Effect::Nothing) };
         let Some((approval, status)) = subject(state, job).await? else { return Ok(Effect::Nothing) };
-        let Some(source) = &approval.source else { return Ok(Effect::Nothing) };
-        let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<i64>().ok());
-        let (Some(account), Some(conversation)) = (number(&source.account), number(&source.conversation))
-        else {
-            return Err(JobError::Permanent("the source names no conversation".to_owned()));
-        };
+        let (account, conversation) = conversation_of(&approval)?;
         let mut content =
             format!("**{}**: {}", line(&sentence(&state.ui, &approval, status)), line(&approval.title));
         if let Some(comment) = approval.comment.as_deref().filter(|_| status != ApprovalStatus::Pending) {
@@ -191,11 +201,6 @@ impl Handler for Note {
         let source_id = format!("chancery:{}:{}", approval.id, status.as_str());
         let note = NewNote { content, source_id, content_attributes: serde_json::Map::new() };
         let message = chatwoot.write_note(job, account, conversation, &note).await?;
-        let attribute = &state.config.chatwoot.attribute;
-        if !attribute.is_empty() {
-            let told = serde_json::Map::from_iter([(attribute.clone(), json!(status))]);
-            chatwoot.account(account).merge_custom_attributes(conversation, &told).await?;
-        }
 
         let mut tx = state.database.worker_tx(job.tenant).await?;
         let change = Change {
@@ -253,6 +258,40 @@ impl Handler for Notice {
         job.complete(&mut tx).await?;
         tx.commit().await?;
         Ok(Effect::Committed)
+    }
+}
+
+/// Says by a custom attribute of the conversation how its approval stands. Apart from the note: what keeps one out is no reason for the
+/// other to be late.
+struct Attribute;
+
+#[async_trait]
+impl Handler for Attribute {
+    async fn run(&self, state: &AppState, job: &Job) -> Result<Effect, JobError> {
+        let name = &state.config.chatwoot.attribute;
+        let Some(chatwoot) = state.tools.chatwoot.as_ref().filter(|_| !name.is_empty()) else {
+            return Ok(Effect::Nothing);
+        };
+        let about: About = job.read()?;
+        let mut written = None;
+        loop {
+            let mut tx = state.database.worker_tx(job.tenant).await?;
+            let Some(approval) = store::find(&mut tx, &[job.tenant], about.approval_id).await? else {
+                return Ok(Effect::Nothing);
+            };
+            // How it stands now, whatever the job was enqueued for, and once more where it has changed meanwhile: whoever writes last
+            // has looked afterwards, so that no older word stays.
+            if written == Some(approval.status) {
+                job.complete(&mut tx).await?;
+                tx.commit().await?;
+                return Ok(Effect::Committed);
+            }
+            drop(tx);
+            let (account, conversation) = conversation_of(&approval)?;
+            let told = serde_json::Map::from_iter([(name.clone(), json!(approval.status))]);
+            chatwoot.account(account).merge_custom_attributes(conversation, &told).await?;
+            written = Some(approval.status);
+        }
     }
 }
 

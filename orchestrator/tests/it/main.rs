@@ -15,6 +15,7 @@ mod embed;
 mod endpoint_rules;
 mod endpoints;
 mod entries;
+mod faults;
 mod harness;
 mod http2;
 mod inbox;

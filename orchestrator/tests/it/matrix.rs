@@ -22,7 +22,7 @@ async fn room(app: &TestApp) -> RoomId {
 }
 
 /// The bot's messages in acme's room, oldest first.
-async fn messages(app: &TestApp) -> Vec<ClientEvent> {
+pub async fn messages(app: &TestApp) -> Vec<ClientEvent> {
     let mut events = client(app).messages(&room(app).await, 100).await.unwrap();
     events.retain(|event| event.event_type == "m.room.message" && event.sender == *client(app).sender());
     events.reverse();

@@ -14,5 +14,4 @@ pub use limits::MAX_BODY_BYTES;
 use limits::limit_headers;
 pub use rate_limits::{Charge, ClientAddress, Peer, charge_address};
 pub use request_id::RequestId;
-pub use security_headers::ContentSecurityPolicy;
-use security_headers::security_headers;
+pub use security_headers::{ContentSecurityPolicy, security_headers};
