@@ -67,6 +67,8 @@ const launcher = `<!doctype html><title>Element</title><script>
 story("another tool shows what somebody finds in the sidebar, where the settings allow it", async (stage) => {
   const visitor = await stage.visitor();
   visitor.allow(/\b401\b/, /frame-ancestors/, /CORS policy/, /ERR_FAILED/, /ERR_BLOCKED_BY_RESPONSE/, /refused to connect|Framing/);
+  // A page that the test itself answers with counts as one from the internet, and Chancery is on this machine.
+  await visitor.context.grantPermissions(["local-network-access"]);
   const at = async (origin) => {
     const page = await visitor.context.newPage();
     await page.route(`${origin}/launcher`, (route) => route.fulfill({ contentType: "text/html", body: launcher }));
