@@ -323,6 +323,25 @@ fn images_are_pinned_and_only_the_proxy_is_reached_from_outside() {
 }
 
 #[test]
+fn no_secret_of_the_suite_is_built_into_an_image_or_committed() {
+    let ignored = |path: PathBuf| -> BTreeSet<String> {
+        std::fs::read_to_string(path)
+            .unwrap()
+            .lines()
+            .map(|line| line.trim_end_matches('/').to_owned())
+            .collect()
+    };
+    let of_images = ignored(root().join(".dockerignore"));
+    let of_commits = ignored(compose().join(".gitignore"));
+    let setup = Setup::run("ignored");
+    for path in setup.files().keys() {
+        let top = path.split('/').next().unwrap();
+        assert!(of_commits.contains(top), "{path} can be committed");
+        assert!(of_images.contains(&format!("compose/{top}")), "{path} gets into images");
+    }
+}
+
+#[test]
 fn each_file_that_the_suite_mounts_is_there_or_is_made() {
     let setup = Setup::run("mounts");
     let file = file();
