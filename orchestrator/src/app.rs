@@ -262,6 +262,7 @@ impl AppState {
         self.lifecycle.spawn(self.database.clone().listen_to_replicas(self.lifecycle.soft.clone()));
         self.lifecycle.spawn(late_ends::hurry(self.clone()));
         self.lifecycle.spawn(matrix::ping_at_start(self.clone()));
+        self.lifecycle.spawn(matrix::watch_dead_letters(self.clone()));
         let reconciler = Reconciler::new(self.directory.clone(), self.config.reconcile_period());
         self.lifecycle.spawn(reconciler.run(self.lifecycle.soft.clone()));
     }

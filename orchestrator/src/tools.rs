@@ -120,8 +120,8 @@ pub struct Matrix {
     pub client: MatrixClient,
     /// What the homeserver shows us.
     pub hs_token: SecretString,
-    /// The tenants' rooms for approvals, as they were found last.
-    pub rooms: Cache<TenantId, RoomId>,
+    /// The tenants' rooms by purpose, as they were found last.
+    pub rooms: Cache<(TenantId, &'static str), RoomId>,
     encrypted: Mutex<BTreeSet<RoomId>>,
 }
 

@@ -238,7 +238,9 @@ impl Handler for Notice {
         let (what, link) = (sentence(&state.ui, &approval, status), link(state, &approval));
         let notice = matrix::Notice { what: &what, title: &approval.title, link: &link };
         let replaces = earlier.is_some();
-        let Some(posted) = matrix::post(state, homeserver, job, &notice, earlier).await? else {
+        let Some(posted) =
+            matrix::post(state, homeserver, job, matrix::Purpose::Approvals, &notice, earlier).await?
+        else {
             return Ok(Effect::Nothing);
         };
 

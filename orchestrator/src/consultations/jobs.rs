@@ -143,7 +143,9 @@ impl Handler for Notice {
         let link = state.config.http.public_url.join(&path).map_or(path, String::from);
         let what = state.ui.t("notice-consultation");
         let notice = matrix::Notice { what: &what, title: &consultation.title, link: &link };
-        let Some(posted) = matrix::post(state, homeserver, job, &notice, None).await? else {
+        let Some(posted) =
+            matrix::post(state, homeserver, job, matrix::Purpose::Approvals, &notice, None).await?
+        else {
             return Ok(Effect::Nothing);
         };
         let mut tx = state.database.worker_tx(job.tenant).await?;

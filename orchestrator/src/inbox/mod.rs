@@ -36,7 +36,7 @@ pub use reconciling::Reconciling;
 pub use routes::{RECEIVING, described, receiving};
 pub use seeing::{
     Attempt, EventFilter, EventState, Header, InboxEvent, InboxEventDetail, ShownRequest, SourceActivity,
-    Told, activity, dead_count, detail, find, page, tenant_of,
+    Told, activity, dead_count, detail, died_between, died_since, find, page, tenant_of,
 };
 pub use upkeep::Upkeep;
 

@@ -17,13 +17,13 @@ mod worker;
 pub use model::{Effect, Handler, Job, JobError};
 pub use worker::{Registry, Worker};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use connector_core::TraceContext;
 use serde::Serialize;
 
 use crate::{
-    db::{Database, TenantStatement, TenantTx},
-    ids::JobId,
+    db::{Database, SystemConnection, TenantStatement, TenantTx},
+    ids::{JobId, TenantId},
 };
 
 /// Enqueues a job of `kind` about `key`, to run from `run_at` on (now where it is none). Enqueueing the same again does
@@ -99,6 +99,33 @@ pub async fn cancel(tx: &mut TenantTx, kind: &'static str, key: &str) -> Result<
 /// Where the database can't be asked.
 pub async fn is_begun(tx: &mut TenantTx, kind: &'static str, key: &str) -> Result<bool, sqlx::Error> {
     store::is_begun(tx, kind, key).await
+}
+
+/// In which windows jobs failed for good since `since`, but for those of a kind: whose, and the window's number, counted in
+/// lengths of `window` since 1970.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn died_since(
+    system: &mut SystemConnection,
+    since: DateTime<Utc>,
+    window: TimeDelta,
+    except: &str,
+) -> Result<Vec<(TenantId, i64)>, sqlx::Error> {
+    store::died_since(system, since, window.num_seconds(), except).await
+}
+
+/// How many of the tenant's jobs failed for good from `from` on and before `until`, but for those of a kind.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn died_between(
+    tx: &mut TenantTx,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+    except: &str,
+) -> Result<u64, sqlx::Error> {
+    Ok(u64::try_from(store::died_between(tx, from, until, except).await?).unwrap_or(0))
 }
 
 /// Lets all jobs of a kind that wait for another attempt be tried now.

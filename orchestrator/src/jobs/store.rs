@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::model::Job;
 use crate::{
-    db::{SystemTx, TenantTx},
-    ids::JobId,
+    db::{SystemConnection, SystemTx, TenantTx},
+    ids::{JobId, TenantId},
 };
 
 pub(super) async fn insert(
@@ -60,6 +60,43 @@ pub(super) async fn is_begun(tx: &mut TenantTx, kind: &str, key: &str) -> Result
         tenant,
         kind,
         key,
+    )
+    .fetch_one(tx.connection())
+    .await
+}
+
+pub(super) async fn died_since(
+    system: &mut SystemConnection,
+    since: DateTime<Utc>,
+    window_seconds: i64,
+    except: &str,
+) -> Result<Vec<(TenantId, i64)>, sqlx::Error> {
+    let found = sqlx::query!(
+        r#"SELECT DISTINCT tenant_id AS "tenant: TenantId", floor(extract(epoch FROM finished_at) / $2::bigint)::bigint AS "window!"
+           FROM jobs WHERE state = 'dead' AND finished_at >= $1 AND kind <> $3"#,
+        since,
+        window_seconds,
+        except,
+    )
+    .fetch_all(system.connection())
+    .await?;
+    Ok(found.into_iter().map(|row| (row.tenant, row.window)).collect())
+}
+
+pub(super) async fn died_between(
+    tx: &mut TenantTx,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+    except: &str,
+) -> Result<i64, sqlx::Error> {
+    let tenant = tx.tenant().map(|tenant| tenant.0);
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM jobs
+           WHERE tenant_id = $1 AND state = 'dead' AND finished_at >= $2 AND finished_at < $3 AND kind <> $4"#,
+        tenant,
+        from,
+        until,
+        except,
     )
     .fetch_one(tx.connection())
     .await

@@ -56,8 +56,8 @@ impl Question {
     }
 }
 
-/// The handlers of this slice's jobs.
-pub fn handlers(registry: Registry) -> Registry {
+/// The handlers of these jobs.
+pub(super) fn handlers(registry: Registry) -> Registry {
     registry.with(COMMAND, Answer)
 }
 

@@ -11,49 +11,73 @@ use crate::{
 };
 
 const SPACE: &str = "space";
-const APPROVALS: &str = "approvals";
 
-/// The tenant's room for approvals, in the tenant's space. Each is found again and mended, or made where it isn't there; none
+/// What a room of a tenant's is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The team's: what waits and what was decided.
+    Approvals,
+    /// For who runs things: what failed for good.
+    Operations,
+}
+
+impl Purpose {
+    /// As stored, and in the room's alias.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approvals => "approvals",
+            Self::Operations => "operations",
+        }
+    }
+}
+
+/// The tenant's room for a purpose, in the tenant's space. Each is found again and mended, or made where it isn't there; none
 /// where there is no such tenant.
 ///
 /// # Errors
 /// Where the homeserver or the database doesn't answer or refuses.
-pub async fn approvals_room(
+pub async fn room_for(
     state: &AppState,
     matrix: &Matrix,
     tenant: TenantId,
+    purpose: Purpose,
 ) -> Result<Option<RoomId>, JobError> {
-    if let Some(room) = matrix.rooms.get(&tenant).await {
+    let remembered = (tenant, purpose.as_str());
+    if let Some(room) = matrix.rooms.get(&remembered).await {
         return Ok(Some(room));
     }
     let mut tx = state.database.worker_tx(tenant).await?;
-    let Some(known) = tenants::find(&mut tx, tenant).await? else { return Ok(None) };
+    let name = match tenants::find(&mut tx, tenant).await? {
+        Some(known) => known.name,
+        None if tenant == TenantId::SUITE => state.ui.t("suite"),
+        None => return Ok(None),
+    };
     let (old_space, old_room) =
-        (store::room(&mut tx, tenant, SPACE).await?, store::room(&mut tx, tenant, APPROVALS).await?);
+        (store::room(&mut tx, tenant, SPACE).await?, store::room(&mut tx, tenant, purpose.as_str()).await?);
     drop(tx);
     // The tenant's id, not its name: a renamed tenant keeps its rooms.
     let alias = |purpose: &str| matrix.client.alias_localpart(&format!("{purpose}_{}", tenant.0.simple()));
-    let space = RoomSpec {
-        alias_localpart: alias(SPACE),
-        name: known.name.clone(),
-        is_space: true,
-        ..RoomSpec::default()
+    let space =
+        RoomSpec { alias_localpart: alias(SPACE), name: name.clone(), is_space: true, ..RoomSpec::default() };
+    let (title, topic, order) = match purpose {
+        Purpose::Approvals => ("room-approvals", "room-approvals-topic", "a"),
+        Purpose::Operations => ("room-operations", "room-operations-topic", "b"),
     };
-    let approvals = RoomSpec {
-        alias_localpart: alias(APPROVALS),
-        name: state.ui.t_with("room-approvals", "tenant", &known.name),
-        topic: Some(state.ui.t("room-approvals-topic")),
+    let wanted = RoomSpec {
+        alias_localpart: alias(purpose.as_str()),
+        name: state.ui.t_with(title, "tenant", &name),
+        topic: Some(state.ui.t(topic)),
         ..RoomSpec::default()
     };
     let space = stand(matrix, &space, old_space.as_ref()).await?;
-    let room = stand(matrix, &approvals, old_room.as_ref()).await?;
-    matrix.client.add_to_space(&space, &room, "a").await?;
+    let room = stand(matrix, &wanted, old_room.as_ref()).await?;
+    matrix.client.add_to_space(&space, &room, order).await?;
 
     let mut tx = state.database.worker_tx(tenant).await?;
     store::remember(&mut tx, tenant, SPACE, &space).await?;
-    store::remember(&mut tx, tenant, APPROVALS, &room).await?;
+    store::remember(&mut tx, tenant, purpose.as_str(), &room).await?;
     tx.commit().await?;
-    matrix.rooms.insert(tenant, room.clone()).await;
+    matrix.rooms.insert(remembered, room.clone()).await;
     Ok(Some(room))
 }
 
@@ -97,19 +121,20 @@ pub struct Posted {
     pub notice: EventId,
 }
 
-/// Posts a job's notice into the tenant's room for approvals; or changes `earlier`, where it is given and still in that
+/// Posts a job's notice into the tenant's room for a purpose; or changes `earlier`, where it is given and still in that
 /// room. Done again, it is the same. None where there is no such tenant.
 ///
 /// # Errors
-/// As [`approvals_room`].
+/// As [`room_for`].
 pub async fn post(
     state: &AppState,
     matrix: &Matrix,
     job: &Job,
+    purpose: Purpose,
     notice: &Notice<'_>,
     earlier: Option<Posted>,
 ) -> Result<Option<Posted>, JobError> {
-    let Some(room) = approvals_room(state, matrix, job.tenant).await? else { return Ok(None) };
+    let Some(room) = room_for(state, matrix, job.tenant, purpose).await? else { return Ok(None) };
     let Notice { what, title, link } = notice;
     let body = format!("{what}: {title} {link}");
     let (bold, href, text) = (escape_html(what), escape_html(link), escape_html(title));

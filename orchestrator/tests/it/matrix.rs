@@ -1,12 +1,16 @@
 //! The team's room in Matrix: notices that change with what they tell of, and questions to the bot.
 
-use chancery::testing::{ACME, Client, ENGINEERING, GLOBEX, TestApp};
+use chancery::{
+    ids::TenantId,
+    matrix::look_for_dead_letters,
+    testing::{ACME, Client, ENGINEERING, GLOBEX, TestApp},
+};
 use connector_matrix::{Membership, RoomAlias, RoomId, appservice::ClientEvent};
 use reqwest::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use crate::harness::{approval, id, items, pass, path};
+use crate::harness::{approval, id, items, message_created, pass, path};
 
 fn client(app: &TestApp) -> &connector_matrix::MatrixClient {
     &app.state().tools.matrix.as_ref().unwrap().client
@@ -21,9 +25,13 @@ async fn room(app: &TestApp) -> RoomId {
     client(app).resolve_alias(&alias(app, "approvals", ACME)).await.unwrap().expect("the room is there")
 }
 
-/// The bot's messages in acme's room, oldest first.
+/// The bot's messages in acme's room for approvals, oldest first.
 pub async fn messages(app: &TestApp) -> Vec<ClientEvent> {
-    let mut events = client(app).messages(&room(app).await, 100).await.unwrap();
+    messages_in(app, &room(app).await).await
+}
+
+async fn messages_in(app: &TestApp, room: &RoomId) -> Vec<ClientEvent> {
+    let mut events = client(app).messages(room, 100).await.unwrap();
     events.retain(|event| event.event_type == "m.room.message" && event.sender == *client(app).sender());
     events.reverse();
     events
@@ -256,4 +264,94 @@ async fn the_bot_answers_nobody_whom_it_does_not_know_and_in_no_room_that_is_no_
     let theirs = owner.post("/sources", &theirs).await.expect(201);
     say(&app, id(&theirs), &ceo, acme.as_str(), "$theirs", "!approvals").await;
     assert_eq!(seen(&messages(&app).await).len(), 2);
+}
+
+/// A job of a tenant's that failed for good just now.
+async fn kill_job(app: &TestApp, tenant: TenantId, kind: &str) {
+    sqlx::query(
+        "INSERT INTO jobs (tenant_id, id, kind, key, payload, state, run_at, created_at, finished_at, last_error)
+         VALUES ($1, gen_random_uuid(), $2, gen_random_uuid()::text, '{}', 'dead', $3, $3, $3, 'Cora said no')",
+    )
+    .bind(tenant.0)
+    .bind(kind)
+    .bind(app.now())
+    .execute(app.superuser())
+    .await
+    .unwrap();
+}
+
+/// As the process does every minute; then what is due is run.
+async fn look(app: &TestApp) {
+    for _ in 0..2 {
+        look_for_dead_letters(app.state()).await.unwrap();
+    }
+    app.run_jobs().await;
+}
+
+/// What was told in a tenant's room for operations; none where there is no such room.
+async fn told(app: &TestApp, tenant: TenantId) -> Option<Vec<String>> {
+    let name = client(app).alias_localpart(&format!("operations_{}", tenant.0.simple()));
+    let alias = RoomAlias::new(&name, client(app).sender().server_name()).unwrap();
+    let room = client(app).resolve_alias(&alias).await.unwrap()?;
+    Some(seen(&messages_in(app, &room).await))
+}
+
+#[tokio::test]
+async fn what_failed_for_good_is_told_once_in_a_digest_and_not_what_it_was_about() {
+    let app = TestApp::start().await;
+    let acme = app.tenant(ACME);
+    for message in [1, 2] {
+        let mut event = message_created(&app, 26, message, "My card number is 4711");
+        event["account"]["id"] = json!(2);
+        app.deliver(&event).await.expect(200);
+    }
+    app.run_jobs().await;
+    kill_job(&app, acme, "conversations.label").await;
+    look(&app).await;
+    assert_eq!(told(&app, acme).await, None, "it is told together, a little later");
+    pass(&app, 15 * 60);
+    look(&app).await;
+    let link = format!("{}app/t/{acme}/inbox?state=dead", app.state().config.http.public_url);
+    let digest = format!(
+        "Needs to be mended: 2 received webhooks could not be processed, a task failed for good {link}"
+    );
+    let expected = Some(vec![digest.clone()]);
+    assert_eq!(told(&app, acme).await, expected);
+    // What is told once isn't told again; nor that this couldn't be told.
+    kill_job(&app, acme, "matrix.dead_letters").await;
+    pass(&app, 15 * 60);
+    look(&app).await;
+    assert_eq!(told(&app, acme).await, expected);
+    // Another day, another notice, beside the first.
+    pass(&app, 24 * 3600);
+    kill_job(&app, acme, "conversations.label").await;
+    look(&app).await;
+    pass(&app, 15 * 60);
+    look(&app).await;
+    let link = format!("{}app/t/{acme}", app.state().config.http.public_url);
+    let another = format!("Needs to be mended: a task failed for good {link}");
+    assert_eq!(told(&app, acme).await, Some(vec![digest, another]));
+    // The team's room for approvals isn't even made for it.
+    let approvals = client(&app).resolve_alias(&alias(&app, "approvals", ACME)).await.unwrap();
+    assert_eq!(approvals, None);
+    app.leave_jobs();
+}
+
+#[tokio::test]
+async fn what_was_mended_meanwhile_is_not_told_and_the_suite_is_told_of_its_own() {
+    let app = TestApp::start().await;
+    kill_job(&app, TenantId::SUITE, "consultations.room_event").await;
+    kill_job(&app, app.tenant(GLOBEX), "conversations.label").await;
+    look(&app).await;
+    sqlx::query("UPDATE jobs SET state = 'done' WHERE tenant_id = $1 AND state = 'dead'")
+        .bind(app.tenant(GLOBEX).0)
+        .execute(app.superuser())
+        .await
+        .unwrap();
+    pass(&app, 15 * 60);
+    look(&app).await;
+    assert_eq!(told(&app, app.tenant(GLOBEX)).await, None);
+    app.leave_jobs();
+    let of_suite = told(&app, TenantId::SUITE).await.unwrap();
+    assert!(of_suite[0].starts_with("Needs to be mended: a task failed for good "), "{of_suite:?}");
 }

@@ -9,9 +9,20 @@ command-waits = What waits for a decision:
 command-latest-wait = What waits for a decision, the latest:
 command-unknown = There is no such request here.
 notice-consultation = A consultation has started
+notice-dead = Needs to be mended
+dead-webhooks = { $count ->
+    [one] a received webhook could not be processed
+   *[other] { $count } received webhooks could not be processed
+}
+dead-tasks = { $count ->
+    [one] a task failed for good
+   *[other] { $count } tasks failed for good
+}
 note-open = Open in Chancery
 room-approvals = Approvals · { $tenant }
 room-approvals-topic = What waits for a decision, and what was decided. Decisions are made in Chancery.
+room-operations = Operations · { $tenant }
+room-operations-topic = What failed for good and needs somebody who mends it.
 
 # Why a private note that begins with /escalate leads to nothing.
 escalation-refused-unmapped = Not escalated: your Chatwoot mail address belongs to no one (or to more than one person) here, or isn't verified in Keycloak. Ask your administrator.

@@ -11,7 +11,7 @@ pub use model::{
     Attempt, EventFilter, EventState, Header, InboxEvent, InboxEventDetail, ShownRequest, SourceActivity,
     Told,
 };
-pub use service::{activity, dead_count, detail, find, page, tenant_of};
+pub use service::{activity, dead_count, detail, died_between, died_since, find, page, tenant_of};
 
 pub(super) use routes::router;
 pub(super) use service::{keys, require};

@@ -1,4 +1,4 @@
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     masking,
@@ -8,7 +8,7 @@ use super::{
 use crate::{
     auth::{Decision, Permission, Resource, can},
     crypto::MasterKey,
-    db::{Actor, Database, TenantTx},
+    db::{Actor, Database, SystemConnection, TenantTx},
     http::page::Page,
     ids::{InboxEventId, TenantId},
     inbox::{InboxError, model::RawRequest},
@@ -113,6 +113,32 @@ fn shown(request: RawRequest) -> ShownRequest {
 /// Where the database can't be asked.
 pub async fn dead_count(tx: &mut TenantTx, tenant: TenantId) -> Result<u64, sqlx::Error> {
     Ok(u64::try_from(store::dead_count(tx, tenant).await?).unwrap_or(0))
+}
+
+/// In which windows received webhooks died since `since` and are dead: whose, and the window's number, counted in lengths of
+/// `window` since 1970.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn died_since(
+    system: &mut SystemConnection,
+    since: DateTime<Utc>,
+    window: TimeDelta,
+) -> Result<Vec<(TenantId, i64)>, sqlx::Error> {
+    store::died_since(system, since, window.num_seconds()).await
+}
+
+/// How many of a tenant's events died from `from` on and before `until`, and are dead.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn died_between(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
+    Ok(u64::try_from(store::died_between(tx, tenant, from, until).await?).unwrap_or(0))
 }
 
 /// How busy a tenant's sources are; those of which nothing is known are left out.

@@ -334,6 +334,39 @@ pub(super) async fn dead_count(tx: &mut TenantTx, tenant: TenantId) -> Result<i6
     .await
 }
 
+pub(super) async fn died_since(
+    system: &mut SystemConnection,
+    since: DateTime<Utc>,
+    window_seconds: i64,
+) -> Result<Vec<(TenantId, i64)>, sqlx::Error> {
+    let found = sqlx::query!(
+        r#"SELECT DISTINCT tenant_id AS "tenant: TenantId", floor(extract(epoch FROM updated_at) / $2::bigint)::bigint AS "window!"
+           FROM inbox_failures WHERE state = 'dead' AND updated_at >= $1"#,
+        since,
+        window_seconds,
+    )
+    .fetch_all(system.connection())
+    .await?;
+    Ok(found.into_iter().map(|row| (row.tenant, row.window)).collect())
+}
+
+pub(super) async fn died_between(
+    tx: &mut TenantTx,
+    tenant: TenantId,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM inbox_failures
+           WHERE tenant_id = $1 AND state = 'dead' AND updated_at >= $2 AND updated_at < $3"#,
+        tenant.0,
+        from,
+        until,
+    )
+    .fetch_one(tx.connection())
+    .await
+}
+
 /// How busy a tenant's sources are; those of which nothing is known are left out.
 pub(super) async fn activity(
     tx: &mut TenantTx,
