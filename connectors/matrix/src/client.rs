@@ -183,6 +183,18 @@ impl MatrixClient {
         self.get(&["account", "whoami"], &[]).await
     }
 
+    /// Makes the bot a user of the homeserver as others are, so that it can be made an administrator. One that is there is a
+    /// success. It never signs in: that works without, and with the Matrix Authentication Service there is no other way.
+    pub async fn register(&self) -> Result<(), ConnectorError> {
+        let body = json!({
+            "type": "m.login.application_service", "username": self.sender_localpart, "inhibit_login": true,
+        });
+        match self.post::<Value>(&["register"], &body).await {
+            Err(error) if error.code.as_deref() != Some("M_USER_IN_USE") => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Sets the bot's name as people see it.
     pub async fn set_display_name(&self, name: &str) -> Result<(), ConnectorError> {
         let body = json!({ "displayname": name });
@@ -455,6 +467,14 @@ impl MatrixClient {
         let segments = ["_matrix", "client", "v1", "appservice", appservice_id, "ping"];
         let answer: Answer = self.http.post(&segments, &body, Some(self.as_token.expose_secret())).await?;
         Ok(Duration::from_millis(answer.duration_ms))
+    }
+
+    /// A resource anywhere on the homeserver.
+    pub(crate) async fn get_at<T: serde::de::DeserializeOwned>(
+        &self,
+        segments: &[&str],
+    ) -> Result<T, ConnectorError> {
+        self.http.get(segments, &[], Some(self.as_token.expose_secret())).await
     }
 
     async fn get<T: serde::de::DeserializeOwned>(

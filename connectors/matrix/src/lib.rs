@@ -3,6 +3,7 @@
 pub mod appservice;
 mod client;
 mod html;
+mod identity;
 mod ids;
 mod registration;
 mod rooms;
@@ -15,6 +16,7 @@ pub use client::{
     WhoAmI,
 };
 pub use html::escape_html;
+pub use identity::ExternalId;
 pub use ids::{EventId, InvalidId, RoomAlias, RoomId, UserId};
 pub use registration::{Registration, registration_yaml};
 pub use rooms::{Repair, RestoredRoom, RoomWarning};

@@ -3,6 +3,7 @@
 mod inbox;
 mod jitsi;
 mod limits;
+mod matrix;
 mod navigation;
 mod redis;
 mod sync;
@@ -30,6 +31,7 @@ pub use self::{
     inbox::InboxConfig,
     jitsi::{JitsiConfig, JitsiDialect, JitsiKeyConfig},
     limits::{LimitsConfig, QuotaConfig},
+    matrix::{MatrixAuthMode, MatrixConfig},
     navigation::{NavigationCaller, NavigationCallerConfig, NavigationConfig},
     redis::RedisConfig,
     sync::{SyncConfig, SyncDrift, SyncToolConfig},
@@ -324,42 +326,6 @@ pub struct ChatwootConfig {
     pub embed: bool,
 }
 
-/// `[matrix]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MatrixConfig {
-    /// The homeserver's client API; empty where not connected.
-    pub url: String,
-    /// The homeserver's name.
-    pub server_name: String,
-    /// What we show the homeserver.
-    pub as_token: SecretString,
-    /// What the homeserver shows us.
-    pub hs_token: SecretString,
-    /// The bot's local part.
-    pub sender_localpart: String,
-    /// The application service's id in its registration.
-    pub appservice_id: String,
-    /// The client that people use; empty for the homeserver's own address.
-    pub client_url: String,
-    /// Whether the shell shows the client inside a page.
-    pub embed: bool,
-}
-
-impl MatrixConfig {
-    /// Where people read the team's chat.
-    ///
-    /// # Errors
-    /// [`ConfigError::Invalid`].
-    pub fn client(&self) -> Result<Url, ConfigError> {
-        if self.client_url.is_empty() {
-            parse_url("matrix.url", &self.url)
-        } else {
-            parse_url("matrix.client_url", &self.client_url)
-        }
-    }
-}
-
 /// `[jobs]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -493,6 +459,7 @@ impl Config {
                 parse_url(setting, url)?;
             }
         }
+        self.matrix.validate()?;
         self.redis.validate()?;
         self.step_up.validate()?;
         self.validate_embedded()?;

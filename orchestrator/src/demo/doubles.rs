@@ -4,7 +4,10 @@ use anyhow::Context as _;
 use connector_chatwoot::fake::{self as chatwoot, FakeChatwoot};
 use connector_jitsi::fake::{self as jitsi, FakeJitsi};
 use connector_keycloak::fake::{self as keycloak, FakeKeycloak};
-use connector_matrix::fake::{self as matrix, FakeMatrix};
+use connector_matrix::{
+    ExternalId,
+    fake::{self as matrix, FakeMatrix},
+};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use url::Url;
@@ -24,6 +27,8 @@ pub const REALM: &str = include_str!("../../../keycloak/realm-chancery.json");
 const REALM_PORT: &str = ":8080/";
 const SERVER_NAME: &str = "chancery.localhost";
 const APPLICATION_SERVICE: &str = "chancery";
+/// As which the homeserver knows Keycloak.
+const IDENTITY_PROVIDER: &str = "oidc-keycloak";
 const BOT: &str = "_chancery_bot";
 const JITSI_APP: &str = "chancery";
 
@@ -214,6 +219,12 @@ impl Doubles {
                 .map(|host| format!("http://{host}"))
                 .collect(),
         })?;
+        let linked = PEOPLE.iter().filter_map(|person| {
+            let external_id = keycloak.user_id(person.username).ok()?.to_string();
+            let auth_provider = IDENTITY_PROVIDER.to_owned();
+            Some((person.username.to_owned(), ExternalId { auth_provider, external_id }))
+        });
+        matrix.let_administer(linked);
         let jitsi = FakeJitsi::open(jitsi::Options {
             public_url: url(addresses.jitsi)?,
             state_path: data_dir.double("jitsi"),
@@ -267,6 +278,7 @@ impl Doubles {
         config.matrix.as_token = secrets.matrix_as_token.clone().into();
         config.matrix.hs_token = secrets.matrix_hs_token.clone().into();
         config.matrix.sender_localpart = BOT.into();
+        config.matrix.identity_provider = IDENTITY_PROVIDER.into();
         config.matrix.embed = true;
         config.jitsi.url = self.jitsi.public_url().to_string();
         config.jitsi.app_id = JITSI_APP.into();

@@ -6,13 +6,14 @@ use chrono::TimeDelta;
 use connector_chatwoot::ChatwootClient;
 use connector_core::{Connector as _, ConnectorError, ErrorKind, HttpClient, ServerInfo};
 use connector_keycloak::{KeycloakAdmin, KeycloakSettings};
+use connector_matrix::MatrixClient;
 use secrecy::ExposeSecret as _;
 
 use super::Check;
 use crate::{
     auth::session,
     clock::SharedClock,
-    config::{Config, JitsiDialect},
+    config::{Config, JitsiDialect, MatrixAuthMode, MatrixConfig},
     crypto::MasterKey,
     db::{ConnectError, Database, migrate},
     http::problem::ErrorChain,
@@ -260,13 +261,18 @@ fn has_none(sources: Option<&[WebhookSource]>, service: &str) -> bool {
     of_service(sources, service).is_some_and(|active| active.is_empty())
 }
 
-pub(super) async fn matrix(tools: &Connected, sources: Option<&[WebhookSource]>) -> Check {
+pub(super) async fn matrix(config: &Config, tools: &Connected, sources: Option<&[WebhookSource]>) -> Check {
     let (matrix, check) = match of_tools(Check::new("matrix"), tools, |tools| tools.matrix.as_ref()) {
         Ok(connected) => connected,
         Err(check) => return check,
     };
     let mend = "let matrix.as_token and matrix.sender_localpart be what the registration file says that the homeserver has loaded";
-    let check = server(check, "Matrix", matrix.client.check().await, mend);
+    let asked = matrix.client.check().await;
+    let is_up = asked.is_ok();
+    let mut check = server(check, "Matrix", asked, mend);
+    if is_up {
+        check = who_signs_in(check, &config.matrix, &matrix.client).await;
+    }
     if has_none(sources, "matrix") {
         return check.attention(
             "what is said in its rooms isn't heard here",
@@ -274,6 +280,48 @@ pub(super) async fn matrix(tools: &Connected, sources: Option<&[WebhookSource]>)
         );
     }
     check
+}
+
+/// Whether a user of the homeserver's is who we take them for.
+async fn who_signs_in(check: Check, settings: &MatrixConfig, client: &MatrixClient) -> Check {
+    let issuer = match client.auth_issuer().await {
+        Ok(issuer) => issuer,
+        Err(error) => return check.fails(said(&error), REACH),
+    };
+    match (settings.auth_mode, issuer) {
+        (MatrixAuthMode::Synapse, Some(issuer)) => {
+            return check.fails(
+                format!("{issuer} signs people in there, and not Synapse itself"),
+                "set matrix.auth_mode to mas, and leave matrix.identity_provider empty",
+            );
+        }
+        (MatrixAuthMode::Mas, None) => {
+            return check
+                .fails("no authentication service signs people in there", "set matrix.auth_mode to synapse");
+        }
+        (MatrixAuthMode::Mas, Some(issuer)) => {
+            return check.works(format!("{issuer} signs people in, who are known by their names"));
+        }
+        (MatrixAuthMode::Synapse, None) => {}
+    }
+    if !settings.identity_provider.is_empty() {
+        let mend = format!(
+            "make the bot an administrator in Synapse's database (UPDATE users SET admin = 1 WHERE name = '{}'), where it is once Chancery has been started, and restart Synapse",
+            client.sender()
+        );
+        return match client.external_ids(client.sender()).await {
+            Ok(_) => check.works(format!("it says as whom {} knows its users", settings.identity_provider)),
+            Err(error) => check.fails(said(&error), mend),
+        };
+    }
+    match client.login_flows().await {
+        Ok(flows) if flows.iter().any(|flow| flow == "m.login.password") => check.attention(
+            "people can sign in there with a password, and are known here by their names",
+            "set password_config.enabled: false in Synapse's configuration, or matrix.identity_provider here",
+        ),
+        Ok(_) => check.works("its users are known by their names"),
+        Err(error) => check.fails(said(&error), REACH),
+    }
 }
 
 pub(super) async fn jitsi(

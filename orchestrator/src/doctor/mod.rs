@@ -26,7 +26,7 @@ pub async fn examine(config: &Config, clock: &SharedClock) -> Report {
         in_time("redis", Box::pin(checks::redis(config))),
         in_time("keycloak", Box::pin(checks::keycloak(config, clock))),
         in_time("chatwoot", Box::pin(checks::chatwoot(config, &tools, sources))),
-        in_time("matrix", Box::pin(checks::matrix(&tools, sources))),
+        in_time("matrix", Box::pin(checks::matrix(config, &tools, sources))),
         in_time("jitsi", Box::pin(checks::jitsi(config, clock, &tools, sources))),
         in_time("address", Box::pin(checks::address(config, clock))),
     );

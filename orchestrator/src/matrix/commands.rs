@@ -12,7 +12,7 @@ use crate::{
     app::AppState,
     approvals::{self, Approval, ApprovalFilter, ApprovalStatus},
     auth::{Permission, Principal, PrincipalError, PrincipalSource as _, Resource, can},
-    ids::{ApprovalId, TenantId},
+    ids::{self, ApprovalId, TenantId},
     jobs::{Effect, Handler, Job, JobError, Registry},
     tools::Matrix,
 };
@@ -101,10 +101,7 @@ async fn asker(
     if membership != connector_matrix::Membership::Join {
         return Ok(None);
     }
-    let mut tx = state.database.worker_tx(tenant).await?;
-    let user = store::person(&mut tx, tenant, command.sender.localpart()).await?;
-    drop(tx);
-    let Some(user) = user else { return Ok(None) };
+    let Some(user) = person(state, homeserver, tenant, &command.sender).await? else { return Ok(None) };
     let principal = match state.directory.principal(user).await {
         Ok(principal) => principal,
         Err(PrincipalError::Unknown) => return Ok(None),
@@ -114,6 +111,27 @@ async fn asker(
     };
     let may_read = can(&principal, Permission::ApprovalRead, &Resource::of(tenant)).is_allowed();
     Ok(may_read.then_some((principal, tenant)))
+}
+
+/// Who in Keycloak a user of the homeserver's is: whom it signed in, where the homeserver tells; else who has the name.
+async fn person(
+    state: &AppState,
+    homeserver: &Matrix,
+    tenant: TenantId,
+    sender: &UserId,
+) -> Result<Option<ids::UserId>, JobError> {
+    let provider = &state.config.matrix.identity_provider;
+    if provider.is_empty() {
+        let mut tx = state.database.worker_tx(tenant).await?;
+        return Ok(store::person(&mut tx, tenant, sender.localpart()).await?);
+    }
+    let known = homeserver.client.external_ids(sender).await?;
+    let mut ids = known.into_iter().filter(|known| known.auth_provider == *provider);
+    // Who signs in as two people is neither for certain.
+    Ok(match (ids.next(), ids.next()) {
+        (Some(known), None) => known.external_id.parse().ok(),
+        _ => None,
+    })
 }
 
 /// The answer, as text and as HTML.

@@ -32,13 +32,12 @@ pub async fn ping_at_start(state: AppState) {
     }
 }
 
-/// Asks the homeserver to call us; how long our own answer took.
+/// Sees that the bot is a user there, and asks the homeserver to call us; how long our own answer took.
 ///
 /// # Errors
 /// Where it doesn't answer, or doesn't reach us.
 pub async fn ping(state: &AppState) -> Result<Duration, ConnectorError> {
-    match &state.tools.matrix {
-        Some(matrix) => matrix.client.ping(&state.config.matrix.appservice_id, None).await,
-        None => Ok(Duration::ZERO),
-    }
+    let Some(matrix) = &state.tools.matrix else { return Ok(Duration::ZERO) };
+    matrix.client.register().await?;
+    matrix.client.ping(&state.config.matrix.appservice_id, None).await
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chancery::{
     clock::{Clock as _, MockClock, SharedClock, SystemClock},
-    config::Config,
+    config::{Config, MatrixAuthMode},
     doctor::{Check, Report, Verdict, examine},
     testing::{ACME, TestApp},
 };
@@ -104,6 +104,24 @@ async fn what_is_wrong_is_named_with_what_mends_it() {
     for name in ["chatwoot", "matrix", "jitsi"] {
         assert_eq!(check(&nothing, name).verdict, Verdict::Unused, "{nothing}");
     }
+}
+
+#[tokio::test]
+async fn who_signs_people_in_at_the_homeserver_is_looked_at() {
+    let app = TestApp::start().await;
+    let mas = report(&app, |config| {
+        config.matrix.auth_mode = MatrixAuthMode::Mas;
+        config.matrix.identity_provider.clear();
+    })
+    .await;
+    let (verdict, what, mend) = fault(&mas, "matrix");
+    assert_eq!(verdict, Verdict::Fails);
+    assert_eq!(what, "no authentication service signs people in there");
+    assert!(mend.contains("matrix.auth_mode"), "{mend}");
+    let impossible = report(&app, |config| config.matrix.auth_mode = MatrixAuthMode::Mas).await;
+    assert!(fault(&impossible, "settings").1.contains("matrix.identity_provider"), "{impossible}");
+    let by_name = report(&app, |config| config.matrix.identity_provider.clear()).await;
+    assert_eq!(check(&by_name, "matrix").verdict, Verdict::Works, "{by_name}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use chancery::{
     matrix::look_for_dead_letters,
     testing::{ACME, Client, ENGINEERING, GLOBEX, TestApp},
 };
-use connector_matrix::{Membership, RoomAlias, RoomId, appservice::ClientEvent};
+use connector_matrix::{ExternalId, Membership, RoomAlias, RoomId, appservice::ClientEvent};
 use reqwest::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -264,6 +264,49 @@ async fn the_bot_answers_nobody_whom_it_does_not_know_and_in_no_room_that_is_no_
     let theirs = owner.post("/sources", &theirs).await.expect(201);
     say(&app, id(&theirs), &ceo, acme.as_str(), "$theirs", "!approvals").await;
     assert_eq!(seen(&messages(&app).await).len(), 2);
+}
+
+#[tokio::test]
+async fn a_user_of_the_homeserver_s_is_whom_keycloak_signed_in_and_not_whose_name_they_have() {
+    let app = TestApp::start().await;
+    app.ceo().get("/me").await.expect(200);
+    approval(&app.agent(), "A").await;
+    app.run_jobs().await;
+    let (source, room) = (app.matrix_source().to_string(), room(&app).await);
+    let taken = let_in(&app, "acme-ceo").await;
+    let as_whom = |username: &str| ExternalId {
+        auth_provider: "oidc-keycloak".to_owned(),
+        external_id: app.user(username).to_string(),
+    };
+    let elsewhere = ExternalId { auth_provider: "oidc-other".to_owned(), ..as_whom("acme-ceo") };
+    let both = vec![as_whom("acme-ceo"), as_whom("acme-agent")];
+    for (number, known) in [vec![as_whom("outsider")], vec![elsewhere], both, vec![]].into_iter().enumerate()
+    {
+        let known = known.into_iter().map(|id| ("acme-ceo".to_owned(), id));
+        app.doubles().matrix.let_administer(known);
+        say(&app, &source, &taken, room.as_str(), &format!("$m{number}"), "!approvals").await;
+        assert_eq!(messages(&app).await.len(), 1, "{number}");
+    }
+    // Renamed in Keycloak since, or another name there: it is the same person.
+    let renamed = let_in(&app, "outsider").await;
+    app.doubles().matrix.let_administer([("outsider".to_owned(), as_whom("acme-ceo"))]);
+    say(&app, &source, &renamed, room.as_str(), "$renamed", "!approvals").await;
+    assert_eq!(messages(&app).await.len(), 2);
+}
+
+#[tokio::test]
+async fn where_the_homeserver_does_not_tell_people_are_known_by_their_names() {
+    let app = TestApp::start_with(|config| config.matrix.identity_provider.clear()).await;
+    app.ceo().get("/me").await.expect(200);
+    approval(&app.agent(), "A").await;
+    app.run_jobs().await;
+    app.doubles().matrix.let_administer([]);
+    let (source, room) = (app.matrix_source().to_string(), room(&app).await);
+    for (number, username) in ["acme-ceo", "outsider"].into_iter().enumerate() {
+        let user = let_in(&app, username).await;
+        say(&app, &source, &user, room.as_str(), &format!("$m{number}"), "!approvals").await;
+    }
+    assert_eq!(messages(&app).await.len(), 2, "the one in the tenant is answered");
 }
 
 /// A job of a tenant's that failed for good just now.

@@ -11,6 +11,27 @@ pub async fn the_token_is_the_bots(target: Target) {
     assert_eq!((error.kind, error.code.as_deref()), (ErrorKind::Unauthorised, Some("M_UNKNOWN_TOKEN")));
 }
 
+pub async fn the_bot_is_registered_once(target: Target) {
+    for _ in 0..2 {
+        target.client.register().await.unwrap();
+    }
+    assert_eq!(target.client.whoami().await.unwrap().user_id.as_str(), target.bot());
+}
+
+pub async fn how_people_sign_in_is_said(target: Target) {
+    assert_eq!(target.client.auth_issuer().await.unwrap(), None, "there is no authentication service");
+    let flows = target.client.login_flows().await.unwrap();
+    assert!(flows.iter().any(|flow| flow == "m.login.application_service"), "{flows:?}");
+}
+
+pub async fn who_is_no_administrator_is_told_nothing_of_people(target: Target) {
+    let error = target.client.external_ids(&target.ceo()).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.status, error.code.as_deref()),
+        (ErrorKind::Permanent, Some(403), Some("M_FORBIDDEN"))
+    );
+}
+
 pub async fn a_room_is_made_once(target: Target) {
     let spec = RoomSpec { invite: vec![target.ceo()], ..target.spec("once") };
     let room = target.client.ensure_room(&spec).await.unwrap();

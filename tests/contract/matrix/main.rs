@@ -32,6 +32,9 @@ macro_rules! cases {
 
 cases! {
     the_token_is_the_bots
+    the_bot_is_registered_once
+    how_people_sign_in_is_said
+    who_is_no_administrator_is_told_nothing_of_people
     a_room_is_made_once
     a_room_is_made_in_the_version_that_is_asked_for
     a_new_room_allows_what_its_preset_says

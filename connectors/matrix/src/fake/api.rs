@@ -39,6 +39,8 @@ pub(super) fn router(double: &Arc<FakeMatrix>) -> Router {
         .route("/directory/room/{alias}", get(resolve_alias).put(set_alias).delete(remove_alias))
         .route("/join/{room_or_alias}", post(join_by_alias))
         .route("/joined_rooms", get(joined_rooms))
+        .route("/login", get(login_flows))
+        .route("/register", post(register))
         .route("/profile/{user}/displayname", get(display_name).put(set_display_name))
         .route("/rooms/{room}/invite", post(invite))
         .route("/rooms/{room}/join", post(join))
@@ -55,6 +57,7 @@ pub(super) fn router(double: &Arc<FakeMatrix>) -> Router {
         .route("/_matrix/client/versions", get(versions))
         .route("/.well-known/matrix/client", get(well_known))
         .route("/_matrix/client/v1/appservice/{id}/ping", post(ping))
+        .route("/_synapse/admin/v2/users/{user}", get(user))
         .nest("/_matrix/client/v3", v3)
         .fallback(async || error(404, "M_UNRECOGNIZED", "Unrecognized request"))
         .method_not_allowed_fallback(async || error(405, "M_UNRECOGNIZED", "Unrecognized request"))
@@ -477,6 +480,39 @@ async fn set_keyed_state(
         homeserver.set_state(origin, &caller, &room, &event_type, &state_key, Value::Object(content))
     })?;
     Ok(Json(json!({ "event_id": event })))
+}
+
+/// People come from Keycloak; nobody has a password here.
+async fn login_flows() -> Json<Value> {
+    let flows = ["m.login.sso", "m.login.token", "m.login.application_service"];
+    Json(json!({ "flows": flows.map(|flow| json!({ "type": flow })) }))
+}
+
+/// The bot is there from the start; no other user of its namespace is made here.
+async fn register(State(double): Shared, headers: HeaderMap, body: Bytes) -> Answer {
+    #[derive(Deserialize)]
+    struct Wanted {
+        username: String,
+    }
+    double.caller(&headers, &ActAs::default())?;
+    let Wanted { username } = read(&body)?;
+    if username == double.options.sender_localpart {
+        return Err(error(400, "M_USER_IN_USE", "User ID already taken."));
+    }
+    Err(error(400, "M_EXCLUSIVE", "This user ID is not in the application service's namespace"))
+}
+
+/// What an administrator is told of a user.
+async fn user(State(double): Shared, Path(user): Path<String>, headers: HeaderMap) -> Answer {
+    double.caller(&headers, &ActAs::default())?;
+    let known = super::lock(&double.external_ids)
+        .clone()
+        .ok_or_else(|| error(403, "M_FORBIDDEN", "You are not a server admin"))?;
+    if !double.state.read(|homeserver| homeserver.users.contains_key(&user)) {
+        return Err(error(404, "M_NOT_FOUND", "User not found"));
+    }
+    let external_ids = known.get(&user).cloned().unwrap_or_default();
+    Ok(Json(json!({ "name": user, "external_ids": external_ids })))
 }
 
 async fn ping(

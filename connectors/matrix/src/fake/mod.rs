@@ -8,7 +8,7 @@ mod homeserver;
 mod pages;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     path::PathBuf,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 use url::Url;
 
 use self::homeserver::{EventOrigin, Homeserver};
+use crate::ExternalId;
 
 /// Synapse waits 2^n seconds after the n-th failure.
 pub const RETRY_UNIT: Duration = Duration::from_secs(1);
@@ -84,6 +85,8 @@ pub struct FakeMatrix {
     state: StateFile<Homeserver>,
     appservice: Mutex<Option<HttpClient>>,
     failures: Mutex<VecDeque<Failure>>,
+    /// As whom people are known to who signs them in, where the bot may know.
+    external_ids: Mutex<Option<BTreeMap<String, Vec<ExternalId>>>>,
     new_events: Notify,
     retry_now: Notify,
 }
@@ -112,6 +115,7 @@ impl FakeMatrix {
             state,
             appservice: Mutex::new(client),
             failures: Mutex::default(),
+            external_ids: Mutex::default(),
             new_events: Notify::new(),
             retry_now: Notify::new(),
         };
@@ -150,6 +154,15 @@ impl FakeMatrix {
         self.retry_now.notify_one();
         self.new_events.notify_one();
         Ok(())
+    }
+
+    /// Makes the bot an administrator, who is told as whom these people, by their localparts, are known to who signs them in.
+    pub fn let_administer(&self, people: impl IntoIterator<Item = (String, ExternalId)>) {
+        let mut known: BTreeMap<String, Vec<ExternalId>> = BTreeMap::new();
+        for (localpart, id) in people {
+            known.entry(self.user_id(&localpart)).or_default().push(id);
+        }
+        *lock(&self.external_ids) = Some(known);
     }
 
     /// Has the next request to the client-server API fail; called twice, the next two.
