@@ -233,7 +233,7 @@ async fn settle(stage: &Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn count(stage: &Stage, sql: &'static str) -> anyhow::Result<i64> {
+pub(crate) async fn count(stage: &Stage, sql: &'static str) -> anyhow::Result<i64> {
     Ok(sqlx::query_scalar(sql).fetch_one(&mut stage.superuser().await?).await?)
 }
 
@@ -335,7 +335,7 @@ pub(crate) async fn measure(stage: &Stage, report: &mut Report, seconds: u64) ->
 }
 
 /// Waits until everything that was accepted is processed.
-async fn drained(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn drained(stage: &Stage) -> anyhow::Result<()> {
     let begun = Instant::now();
     while count(stage, "SELECT count(*) FROM inbox_pending").await? > 0 {
         anyhow::ensure!(begun.elapsed() < Duration::from_mins(2), "the inbox doesn't become empty");

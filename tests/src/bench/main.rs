@@ -17,6 +17,7 @@ mod sessions;
 mod stage;
 mod streams;
 mod tokens;
+mod transactions;
 
 use std::path::PathBuf;
 
@@ -92,6 +93,9 @@ async fn measure(arguments: &Arguments, stage: &Stage, report: &mut Report) -> a
     }
     if arguments.wants(&["streams.memory_kib"]) {
         streams::measure(stage, report).await?;
+    }
+    if arguments.wants(&["matrix.transaction_event_rate"]) {
+        transactions::measure(stage, report, arguments.seconds).await?;
     }
     if arguments.wants(&inbox::ROWS) {
         inbox::measure(stage, report, arguments.seconds).await?;
