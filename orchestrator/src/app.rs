@@ -31,6 +31,7 @@ use crate::{
     matrix,
     realtime::{Hub, OpenStreams},
     sources::SourceCache,
+    sync::Syncing,
     tools::{Tools, ToolsError},
 };
 
@@ -252,12 +253,14 @@ impl AppState {
         Deliverer::new(self.clone())
     }
 
-    /// Starts what runs beside the requests: jobs, the inbox, outgoing webhooks, and comparing with Keycloak and Chatwoot.
+    /// Starts what runs beside the requests: jobs, the inbox, outgoing webhooks, comparing with Keycloak and Chatwoot, and carrying
+    /// roles into the tools.
     pub fn spawn_background(&self) {
         self.lifecycle.spawn(self.worker().run(self.config.jobs.workers));
         self.lifecycle.spawn(self.processor().run(self.config.inbox.workers));
         self.lifecycle.spawn(Upkeep::new(self.clone()).run());
         self.lifecycle.spawn(Reconciling::new(self.clone()).run());
+        self.lifecycle.spawn(Syncing::new(self.clone()).run());
         self.lifecycle.spawn(self.deliverer().run(self.config.webhooks.workers));
         self.lifecycle.spawn(self.database.clone().listen_to_replicas(self.lifecycle.soft.clone()));
         self.lifecycle.spawn(late_ends::hurry(self.clone()));

@@ -12,19 +12,16 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use connector_keycloak::{KeycloakAdmin, KeycloakSettings};
 
-use super::{
-    inbox::{explained, load},
-    openapi::print,
-};
+use super::{inbox::load, openapi::print};
 use crate::{
     clock::{SharedClock, SystemClock},
-    config::{Config, SyncDrift, SyncToolConfig},
+    config::Config,
     db::{Database, Duty},
     directory::Directory,
     ids::{RandomIds, SharedIds, UserId},
     sync::{
-        AccountId, Action, ChatwootTool, DriftPolicy, Held, Level, Limits, Person, Plan, Policy, Prepared,
-        Realm, Tool, carry_out, chatwoot_accounts, prepare, tenants,
+        Action, ChatwootTool, Held, Level, Person, Plan, Prepared, Realm, Tool, carry_out, connect_chatwoot,
+        policy, prepare,
     },
     tools::Tools,
 };
@@ -114,7 +111,7 @@ async fn apply(
             Some(read().with_context(|| format!("{} can't be used", file.display()))?)
         }
     };
-    let mut candidate = database.candidate(Duty::Sync);
+    let mut candidate = database.candidate(Duty::CarryOut);
     anyhow::ensure!(candidate.leads_for_sure().await, "somebody else carries out a plan right now");
     let (tool, prepared) = prepared(config, database, injected, arguments.tool).await?;
     let plan = &prepared.plan;
@@ -140,17 +137,6 @@ async fn apply(
         outcome.done, outcome.already_so, outcome.failed, outcome.skipped
     ))?;
     Ok(if outcome.failed + outcome.skipped == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn policy(config: &SyncToolConfig) -> Policy {
-    Policy {
-        drift: match config.drift {
-            SyncDrift::Report => DriftPolicy::Report,
-            SyncDrift::Enforce => DriftPolicy::Enforce,
-        },
-        protected: config.protected.iter().cloned().map(AccountId).collect(),
-        limits: Limits { percent: config.percent, count: config.count, few: config.few },
-    }
 }
 
 async fn prepared(
@@ -187,10 +173,7 @@ async fn chatwoot(
     };
     let keycloak = Arc::new(KeycloakAdmin::new(settings, Arc::clone(&clock))?);
     let directory = Directory::new(database.clone(), keycloak, clock);
-    let groups = directory.group_tenants().await?;
-    let accounts = chatwoot_accounts(database, &groups).await.map_err(explained)?;
-    let realm = Realm::from(directory.read_whole(&tenants(&accounts)).await?);
-    Ok((ChatwootTool::new(chatwoot.installation(), ids, accounts), realm))
+    Ok(connect_chatwoot(database, &directory, &chatwoot, ids).await?)
 }
 
 fn held(reason: &Held) -> String {

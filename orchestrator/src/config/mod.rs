@@ -34,7 +34,7 @@ pub use self::{
     matrix::{MatrixAuthMode, MatrixConfig},
     navigation::{NavigationCaller, NavigationCallerConfig, NavigationConfig},
     redis::RedisConfig,
-    sync::{SyncConfig, SyncDrift, SyncToolConfig},
+    sync::{SyncConfig, SyncDrift, SyncMode, SyncToolConfig},
 };
 
 /// The commented defaults.

@@ -26,8 +26,10 @@ pub enum Duty {
     Reconcile = 1,
     /// Asking Chatwoot for what no webhook has told.
     ReconcileChatwoot = 2,
-    /// Carrying out what Keycloak's roles come to in the tools.
+    /// Carrying Keycloak's roles into the tools.
     Sync = 3,
+    /// Carrying out one plan, by itself or at the command line.
+    CarryOut = 4,
 }
 
 /// A replica that would do a duty.

@@ -29,6 +29,7 @@ use chrono::TimeDelta;
 use connector_core::ConnectorError;
 use connector_keycloak::KeycloakAdmin;
 use moka::future::Cache;
+use tokio::sync::Notify;
 
 pub use reconcile::Reconciler;
 pub use tree::{Place, TreeError};
@@ -81,6 +82,8 @@ pub struct Directory {
     refreshing: Cache<UserId, ()>,
     /// What tokens have said of groups just now: the user, and the claim's hash.
     claims: Cache<(UserId, u64), ()>,
+    /// Woken when who has which role has changed.
+    changed: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Directory {
@@ -94,7 +97,15 @@ impl Directory {
     pub fn new(database: Database, keycloak: Arc<KeycloakAdmin>, clock: SharedClock) -> Self {
         let refreshing = Cache::builder().max_capacity(50_000).time_to_live(REFRESH_APART).build();
         let claims = Cache::builder().max_capacity(50_000).time_to_live(CLAIMS_APART).build();
-        Self { database, keycloak, clock, remembered: Remembered::new(), refreshing, claims }
+        Self {
+            database,
+            keycloak,
+            clock,
+            remembered: Remembered::new(),
+            refreshing,
+            claims,
+            changed: Arc::default(),
+        }
     }
 
     /// Reads a user, its groups and its platform roles from Keycloak, and renews the mirror of it and of the tenants that
@@ -162,6 +173,11 @@ impl Directory {
     pub async fn verified_mail(&self, user: UserId) -> Result<Option<String>, ConnectorError> {
         let user = self.keycloak.user(user.0).await?;
         Ok(user.filter(|user| user.enabled && user.email_verified).and_then(|user| user.email))
+    }
+
+    /// Waits until this process has seen that somebody has other roles; once for all changes since the last time.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// All tenants that stand for groups.

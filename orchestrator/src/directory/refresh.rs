@@ -166,6 +166,9 @@ impl Directory {
             changes::memberships(&mut tx, id, before, after).await?;
         }
         tx.commit().await?;
+        if before != *after {
+            self.changed.notify_one();
+        }
         Ok(Written::Done(new_tenants))
     }
 
@@ -243,6 +246,9 @@ impl Directory {
             written.changed.insert(UserId(id));
         }
         tx.commit().await?;
+        if !written.changed.is_empty() {
+            self.changed.notify_one();
+        }
         Ok(Written::Done(written))
     }
 }

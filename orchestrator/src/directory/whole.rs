@@ -50,8 +50,8 @@ impl Directory {
     }
 
     async fn read_once(&self, tenants: &BTreeSet<TenantId>) -> Result<Whole, ConnectorError> {
-        let reads = stream::iter(tenants)
-            .map(async |tenant| tree::read_tenant(&self.keycloak, *tenant).await)
+        let reads = stream::iter(tenants.iter().copied())
+            .map(async |tenant| tree::read_tenant(&self.keycloak, tenant).await)
             .buffered(AT_ONCE);
         reads
             .try_fold(Whole::default(), async |mut whole, read| {

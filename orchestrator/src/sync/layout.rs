@@ -1,13 +1,44 @@
-//! Whose an account of Chatwoot is: what its sources of webhooks say.
+//! Whose an account of Chatwoot is: what its sources of webhooks say; and how Chatwoot is treated: what the settings say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Whose;
+use super::{AccountId, ChatwootTool, DriftPolicy, Limits, Policy, Realm, SyncError, Whose};
 use crate::{
+    config::{SyncDrift, SyncToolConfig},
     db::Database,
-    ids::TenantId,
+    directory::Directory,
+    ids::{SharedIds, TenantId},
     sources::{self, Mapping, SourceError, SourceScheme, SourceState, WebhookSource},
+    tools::Chatwoot,
 };
+
+/// How a tool is treated, by its settings.
+pub fn policy(config: &SyncToolConfig) -> Policy {
+    Policy {
+        drift: match config.drift {
+            SyncDrift::Report => DriftPolicy::Report,
+            SyncDrift::Enforce => DriftPolicy::Enforce,
+        },
+        protected: config.protected.iter().cloned().map(AccountId).collect(),
+        limits: Limits { percent: config.percent, count: config.count, few: config.few },
+    }
+}
+
+/// Chatwoot as a tool, and Keycloak's people who are to have something there.
+///
+/// # Errors
+/// [`SyncError`], where the sources or Keycloak can't be read completely.
+pub async fn connect_chatwoot(
+    database: &Database,
+    directory: &Directory,
+    chatwoot: &Chatwoot,
+    ids: SharedIds,
+) -> Result<(ChatwootTool, Realm), SyncError> {
+    let groups = directory.group_tenants().await?;
+    let accounts = chatwoot_accounts(database, &groups).await?;
+    let realm = Realm::from(directory.read_whole(&tenants(&accounts)).await?);
+    Ok((ChatwootTool::new(chatwoot.installation(), ids, accounts), realm))
+}
 
 /// Whose an account is by one of its sources; none where that says nothing.
 fn whose(source: &WebhookSource, mappings: &[Mapping]) -> Option<Whose> {

@@ -15,7 +15,8 @@
 //! - `chatwoot`: Chatwoot as one;
 //! - `layout`: whose an account of Chatwoot is;
 //! - `store`: links, grants, plans and their steps;
-//! - `service`: a plan from its making to its end.
+//! - `service`: a plan from its making to its end;
+//! - `reconcile`: does it by itself, by one replica at a time.
 
 mod apply;
 mod brake;
@@ -25,6 +26,7 @@ mod diff;
 mod layout;
 mod model;
 mod plan;
+mod reconcile;
 mod service;
 mod store;
 mod tool;
@@ -36,11 +38,12 @@ pub use apply::{Ended, Journal, Note, Outcome, apply};
 pub use brake::{Held, Limits};
 pub use chatwoot::{ChatwootTool, MADE_FOR, Whose};
 pub use correlate::{Identity, Situation, Why};
-pub use layout::{chatwoot_accounts, tenants};
+pub use layout::{chatwoot_accounts, connect_chatwoot, policy, tenants};
 pub use model::{
     Account, AccountId, Action, Cause, Drift, DriftPolicy, Evidence, Kind, Level, Link, Observed, Person,
     Policy, Recorded, Scope, ScopePath, Step, Verdict, Wanted,
 };
 pub use plan::{Counts, Digest, FORMAT, Plan, ReadPlanError, plan};
+pub use reconcile::{Ran, Syncing};
 pub use service::{Prepared, SyncError, carry_out, prepare};
 pub use tool::{Realm, TakeError, Taken, Tool};

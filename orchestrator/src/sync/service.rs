@@ -15,8 +15,10 @@ use super::{
 use crate::{
     audit::{self, Change},
     db::{Database, TenantTx},
+    directory::DirectoryError,
     http::problem::ErrorChain,
     ids::TenantId,
+    sources::SourceError,
 };
 
 /// Why a plan can't be made or carried out.
@@ -28,6 +30,12 @@ pub enum SyncError {
     /// The database can't be asked, or says no. What was done is found by the next plan.
     #[error("the database can't be asked")]
     Database(#[from] sqlx::Error),
+    /// Keycloak can't be read completely; nothing was done.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// It can't be read whose an account is; nothing was done.
+    #[error("the sources can't be read")]
+    Sources(#[from] SourceError),
     /// Something can't be written as JSON.
     #[error("the plan can't be written as JSON")]
     Json(#[from] serde_json::Error),

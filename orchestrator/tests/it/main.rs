@@ -43,6 +43,7 @@ mod step_up;
 mod switcher;
 mod sync;
 mod sync_command;
+mod sync_running;
 mod tenancy;
 mod tokens;
 mod trace;

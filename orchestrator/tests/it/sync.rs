@@ -409,7 +409,7 @@ fn before_and_after() -> (Realm, Realm) {
     let mut after = realm(&people);
     after.people.get_mut(&user(3)).unwrap().enabled = false;
     let renamed = after.people.get_mut(&user(4)).unwrap();
-    renamed.name = "Émile “Four” O’Neil <4> 名".to_owned();
+    "Émile “Four” O’Neil <4> 名".clone_into(&mut renamed.name);
     renamed.mail = Some("emile@acme.test".to_owned());
     (before, after)
 }

@@ -162,7 +162,7 @@ async fn a_plan_is_carried_out_from_its_file_with_links_grants_steps_and_entries
 #[tokio::test]
 async fn one_process_at_a_time_carries_out_a_plan() {
     let app = TestApp::start().await;
-    let mut candidate = app.state().database.candidate(Duty::Sync);
+    let mut candidate = app.state().database.candidate(Duty::CarryOut);
     assert!(candidate.leads().await.unwrap());
     let refused = run_chancery(&app, &["sync", "apply", "--yes"], "").await.unwrap_err();
     assert!(refused.contains("somebody else carries out a plan right now"), "{refused}");
