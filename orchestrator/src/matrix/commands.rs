@@ -50,7 +50,12 @@ impl Question {
         let mut words = text.split_whitespace();
         match (words.next()?, words.next(), words.next()) {
             ("!approvals", None, None) => Some(Self::Approvals),
-            ("!status", Some(id), None) if id.len() <= 200 => Some(Self::Status(id.to_owned())),
+            // What no id has, the database couldn't even keep.
+            ("!status", Some(id), None)
+                if id.len() <= 200 && id.chars().all(|letter| letter.is_ascii_graphic()) =>
+            {
+                Some(Self::Status(id.to_owned()))
+            }
             _ => None,
         }
     }

@@ -167,7 +167,7 @@ impl ChatwootTool {
         let evidence = match made_for(&user.custom_attributes) {
             Some(other) if other != person => return Err(TakeError::Taken),
             Some(_) => Evidence::Created,
-            None if user.confirmed == Some(false) => return Err(TakeError::Taken),
+            None if user.confirmed != Some(true) => return Err(TakeError::Taken),
             None => Evidence::VerifiedMail,
         };
         Ok(Taken::Account { account: AccountId(user.id.to_string()), evidence })

@@ -272,7 +272,8 @@ impl<'a> Differ<'a> {
         // Ours once, of accounts that are gone or nobody's now.
         for (account, scopes) in by_account {
             for ((_, scope), [_, seen, own]) in scopes {
-                if seen.is_none() && own.is_some() {
+                // A place that wasn't there to be looked at says nothing of who has something in it.
+                if seen.is_none() && own.is_some() && self.observed.scopes.contains(scope) {
                     let action = Action::Forget { account: account.clone(), scope: scope.clone() };
                     self.drafts.push(Draft::new(Phase::Record, action, Cause::Record));
                 }
@@ -309,9 +310,10 @@ impl<'a> Differ<'a> {
             };
             let mut left = seen;
             if seen == want {
-                if let Some(draft) = record(person, account, scope, want, own, is_protected) {
-                    self.drafts.push(draft);
-                }
+                // A place that wasn't there to be looked at says nothing of who has something in it.
+                let is_there = self.observed.scopes.contains(scope);
+                let draft = record(person, account, scope, want, own, is_protected);
+                self.drafts.extend(draft.filter(|_| is_there));
             } else if is_protected && want < seen {
                 self.drift.push(drift(Verdict::Protected));
             } else if is_drift && accepted && !is_disabled {

@@ -8,7 +8,7 @@ use crate::{
     db::Database,
     directory::Directory,
     ids::{SharedIds, TenantId},
-    sources::{self, Mapping, SourceError, SourceScheme, SourceState, WebhookSource},
+    sources::{self, Mapping, SourceError, SourceScheme, WebhookSource},
     tools::Chatwoot,
 };
 
@@ -63,7 +63,7 @@ pub fn tenants(accounts: &BTreeMap<i64, Whose>) -> BTreeSet<TenantId> {
     accounts.values().flat_map(of).collect()
 }
 
-/// The accounts of Chatwoot that are groups' of Keycloak (`groups`), by the sources that are active. An account of which two sources say
+/// The accounts of Chatwoot that are groups' of Keycloak (`groups`), by their sources. An account of which two sources say
 /// something else is nobody's.
 ///
 /// # Errors
@@ -75,7 +75,8 @@ pub async fn chatwoot_accounts(
     let mut accounts: BTreeMap<i64, Vec<Whose>> = BTreeMap::new();
     for source in sources::of_tenants(database, None).await? {
         let account = source.account.as_deref().and_then(|account| account.parse().ok());
-        let is_one = source.scheme == SourceScheme::Chatwoot && source.state == SourceState::Active;
+        // Of one that is paused, too: whose an account is doesn't hang on whether its webhooks are taken.
+        let is_one = source.scheme == SourceScheme::Chatwoot;
         let Some(account) = account.filter(|_| is_one) else { continue };
         let mappings = if source.tenant_id == TenantId::SUITE {
             let mut tx = database.worker_tx(TenantId::SUITE).await?;

@@ -179,7 +179,7 @@ impl Stored<'_> {
                 record(tx, "sync.granted", "sync_grant", person.to_string(), Some(old), Some(new)).await
             }
             Note::Gone { account, scope } => {
-                store::delete_grant(tx, tenant.0, tool, account, scope).await?;
+                store::delete_grant(tx, tool, account, scope).await?;
                 let old = json!({ "role": self.named(from) });
                 let new = json!({ "tool": tool, "account": account, "scope": scope, "because": step.cause });
                 let whose = match &step.action {

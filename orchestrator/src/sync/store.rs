@@ -204,7 +204,11 @@ pub(super) async fn put_grant(
 ) -> Result<(), sqlx::Error> {
     let now = tx.now();
     sqlx::query!(
-        "INSERT INTO sync_grants (tenant_id, tool, account_id, scope, person_id, level, plan_id, granted_at)
+        "WITH former AS (
+             -- A place's tenant can have become another.
+             DELETE FROM sync_grants WHERE tool = $2 AND account_id = $3 AND scope = $4 AND tenant_id <> $1
+         )
+         INSERT INTO sync_grants (tenant_id, tool, account_id, scope, person_id, level, plan_id, granted_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (tenant_id, tool, account_id, scope) DO UPDATE SET person_id = $5, level = $6, plan_id = $7, granted_at = $8",
         tenant,
@@ -221,17 +225,15 @@ pub(super) async fn put_grant(
     Ok(())
 }
 
-/// Forgets a grant of ours.
+/// Forgets a grant of ours, whosoever tenant's the place was when it was given.
 pub(super) async fn delete_grant(
     tx: &mut TenantTx,
-    tenant: Uuid,
     tool: &str,
     account: &AccountId,
     scope: &ScopePath,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "DELETE FROM sync_grants WHERE tenant_id = $1 AND tool = $2 AND account_id = $3 AND scope = $4",
-        tenant,
+        "DELETE FROM sync_grants WHERE tool = $1 AND account_id = $2 AND scope = $3",
         tool,
         account.0,
         scope.0,

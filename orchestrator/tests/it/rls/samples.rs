@@ -8,7 +8,7 @@ pub(super) fn samples() -> BTreeMap<&'static str, &'static str> {
         (
             "approvals",
             "INSERT INTO approvals (tenant_id, id, title, priority, requested_by, created_at, updated_at)
-             VALUES ($1, gen_random_uuid(), 'A', 'low', gen_random_uuid(), now(), now())",
+             SELECT $1, CASE WHEN EXISTS (SELECT 1 FROM approvals WHERE id = $1) THEN gen_random_uuid() ELSE $1 END, 'A', 'low', gen_random_uuid(), now(), now()",
         ),
         (
             "approval_notices",
