@@ -311,9 +311,9 @@ impl<'a> Differ<'a> {
             let mut left = seen;
             if seen == want {
                 // A place that wasn't there to be looked at says nothing of who has something in it.
-                let is_there = self.observed.scopes.contains(scope);
-                let draft = record(person, account, scope, want, own, is_protected);
-                self.drafts.extend(draft.filter(|_| is_there));
+                let was_seen = self.observed.scopes.contains(scope);
+                let written = record(person, account, scope, want, own, is_protected);
+                self.drafts.extend(written.filter(|_| was_seen));
             } else if is_protected && want < seen {
                 self.drift.push(drift(Verdict::Protected));
             } else if is_drift && accepted && !is_disabled {

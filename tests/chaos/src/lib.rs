@@ -132,7 +132,7 @@ impl fmt::Display for Report {
 /// # Errors
 /// Where it can't be played: a server doesn't start, or refuses what is right.
 pub async fn run(plan: Plan) -> anyhow::Result<Report> {
-    let mut stage = Stage::set(&plan.program, plan.replicas).await?;
+    let mut stage = Box::pin(Stage::set(&plan.program, plan.replicas)).await?;
     let played = play(&mut stage, &plan).await;
     let keep = !played.as_ref().is_ok_and(|report| report.violations.is_empty());
     let kept = stage.strike(keep).await?;
