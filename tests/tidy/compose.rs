@@ -322,6 +322,38 @@ fn images_are_pinned_and_only_the_proxy_is_reached_from_outside() {
     }
 }
 
+/// Caddy sorts what a site says: a `respond` without a matcher answers all that a `reverse_proxy` beside it was to pass on.
+#[test]
+fn in_no_site_of_the_proxys_an_answer_stands_before_what_is_passed_on() {
+    let caddyfile = std::fs::read_to_string(compose().join("suite/Caddyfile")).unwrap();
+    let mut wrong = Vec::new();
+    let (mut depth, mut sites) = (0, 0);
+    let (mut site, mut answers, mut passes_on) = ("", false, false);
+    for line in caddyfile.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+        let mut words = line.split_whitespace();
+        match (depth, words.next()) {
+            (0, Some(_)) => (site, answers, passes_on) = (line, false, false),
+            // What stands in a `handle` is for what that one takes.
+            (1, Some("respond")) => {
+                answers |= words.next().is_none_or(|first| !first.starts_with(['@', '/']));
+            }
+            (1, Some("reverse_proxy")) => passes_on = true,
+            _ => {}
+        }
+        if line.ends_with('{') {
+            depth += 1;
+        } else if line == "}" {
+            depth -= 1;
+            sites += usize::from(depth == 0);
+            if depth == 0 && answers && passes_on {
+                wrong.push(site.to_owned());
+            }
+        }
+    }
+    assert!(depth == 0 && sites >= 7, "the sites are found: {sites}");
+    assert_none("sites that answer what they are to pass on", &wrong);
+}
+
 #[test]
 fn no_secret_of_the_suite_is_built_into_an_image_or_committed() {
     let ignored = |path: PathBuf| -> BTreeSet<String> {

@@ -40,9 +40,13 @@ pub struct NavigationCaller {
 
 impl NavigationConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        // It becomes a part of a policy, where other characters (`;`, `,`, `'`, `*`) would end it or stand for more than one.
+        let is_plain =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:/[]".contains(&byte));
         let is_origin = |text: &String| {
             Url::parse(text).is_ok_and(|url| {
-                origin(&url) == *text
+                is_plain(text)
+                    && origin(&url) == *text
                     && (url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)))
             })
         };
@@ -105,6 +109,11 @@ mod tests {
             "https://element.example.org/",
             "http://element.example.org",
             "element.example.org",
+            "https://element.example.org;script-src",
+            "https://element.example.org,element.example.com",
+            "https://'self'",
+            "https://*.example.org",
+            "https://element.example.org https://element.example.com",
             "",
         ] {
             assert!(!validate(refused), "{refused}");

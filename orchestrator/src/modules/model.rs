@@ -151,6 +151,8 @@ pub enum ModuleFault {
     UserInfo,
     /// The address is one of ours, which can't be shown in a frame.
     OwnAddress,
+    /// The host is an IPv6 address, which can't be shown in a frame.
+    Ipv6,
     /// Only the suite gives modules to tenants.
     NotGiven,
     /// There is no such tenant, by its place in the list.
@@ -189,10 +191,22 @@ pub fn is_plain_address(url: &Url) -> bool {
     is_plain_host && (url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url)))
 }
 
-/// Whether the module is shown inside a page: it says so, and its address is still none of ours. A frame of our own origin could
-/// act as whoever looks at it.
+/// Whether the host is an IPv6 address. A policy has no form for one (W3C CSP Level 3, section 2.3.1), so that no page can admit its frame.
+fn is_ipv6(url: &Url) -> bool {
+    matches!(url.host(), Some(Host::Ipv6(_)))
+}
+
+/// Whether the module is shown inside a page: it says so, a policy can name its host, and its address is still none of ours. A frame of our
+/// own origin could act as whoever looks at it.
 pub fn is_framed(config: &Config, opens: Opens, url: &Url) -> bool {
-    opens == Opens::Page && !config.is_own_address(url)
+    opens == Opens::Page && !is_ipv6(url) && !config.is_own_address(url)
+}
+
+/// Checks what a policy has to say of an address in a frame.
+pub(super) fn check_host(opens: Opens, url: &Url, faults: &mut Vec<ModuleFault>) {
+    if opens == Opens::Page && is_ipv6(url) {
+        faults.push(ModuleFault::Ipv6);
+    }
 }
 
 /// Checks an address, and writes it as browsers do.
@@ -210,8 +224,11 @@ pub(super) fn check_url(text: &str, faults: &mut Vec<ModuleFault>) -> Option<Url
     Some(url)
 }
 
-/// Takes out what is there twice, in the roles' own order.
+/// Takes out what is there twice, in the roles' own order. Everybody is a member: who names that role means all, which is none.
 pub(super) fn in_order(roles: &[Role]) -> Vec<Role> {
+    if roles.contains(&Role::Member) {
+        return Vec::new();
+    }
     Role::ALL.into_iter().filter(|role| roles.contains(role)).collect()
 }
 
@@ -269,6 +286,29 @@ mod tests {
         {
             assert_eq!(faults(carrying), [ModuleFault::UserInfo], "{carrying}");
         }
+    }
+
+    #[test]
+    fn an_ipv6_address_opens_in_a_tab_only() {
+        let faults = |opens, url: &str| {
+            let mut faults = Vec::new();
+            check_host(opens, &Url::parse(url).unwrap(), &mut faults);
+            faults
+        };
+        for url in ["https://[2001:db8::1]/", "http://[::1]:8080/"] {
+            assert_eq!(faults(Opens::Page, url), [ModuleFault::Ipv6], "{url}");
+            assert_eq!(faults(Opens::Tab, url), [], "{url}");
+        }
+        for url in ["https://wiki.example.org/", "https://192.0.2.1/"] {
+            assert_eq!(faults(Opens::Page, url), [], "{url}");
+        }
+    }
+
+    #[test]
+    fn roles_are_in_their_order_once_and_members_are_everybody() {
+        assert_eq!(in_order(&[Role::Owner, Role::Agent, Role::Agent]), [Role::Agent, Role::Owner]);
+        assert_eq!(in_order(&[]), []);
+        assert_eq!(in_order(&[Role::Owner, Role::Member]), []);
     }
 
     #[test]

@@ -56,6 +56,9 @@ fn field_error(fault: ModuleFault) -> FieldError {
         ModuleFault::OwnAddress => {
             FieldError::new("/url", "must not be under our own host name, to be shown inside a page")
         }
+        ModuleFault::Ipv6 => {
+            FieldError::new("/url", "must not be an IPv6 address, to be shown inside a page")
+        }
         ModuleFault::NotGiven => FieldError::new("/tenants", "is for the suite's modules"),
         ModuleFault::Tenant(index) => {
             FieldError::new(format!("/tenants/{index}"), "must be a tenant's UUID or path")

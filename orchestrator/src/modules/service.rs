@@ -7,8 +7,8 @@ use url::Url;
 
 use super::{
     model::{
-        ChangeModule, MAX_MODULES, MAX_TENANTS, Module, ModuleFault, NewModule, Opens, check_icon,
-        check_name, check_url, in_order,
+        ChangeModule, MAX_MODULES, MAX_TENANTS, Module, ModuleFault, NewModule, Opens, check_host,
+        check_icon, check_name, check_url, in_order,
     },
     store,
 };
@@ -150,6 +150,7 @@ fn check_framed(state: &AppState, opens: Opens, url: &Url, faults: &mut Vec<Modu
     if opens == Opens::Page && state.config.is_own_address(url) {
         faults.push(ModuleFault::OwnAddress);
     }
+    check_host(opens, url, faults);
 }
 
 /// What an entry says of a module, before or after.

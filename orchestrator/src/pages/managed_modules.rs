@@ -169,6 +169,7 @@ impl Form {
                 ModuleFault::Url => ("url", ui.t("error-module-url")),
                 ModuleFault::UserInfo => ("url", ui.t("error-url-user")),
                 ModuleFault::OwnAddress => ("url", ui.t("error-module-own-address")),
+                ModuleFault::Ipv6 => ("url", ui.t("error-module-ipv6")),
                 ModuleFault::NotGiven | ModuleFault::TooManyTenants => {
                     ("tenants", ui.t("error-module-tenants"))
                 }

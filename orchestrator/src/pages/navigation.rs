@@ -97,6 +97,8 @@ async fn asker_by_tool(state: &AppState, parts: &Parts, credentials: &str) -> Pr
     let charge = Charge::of(parts, state);
     let decoded =
         BASE64_STANDARD.decode(credentials.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    // Nobody has a NUL in a name, and the database takes none.
+    let decoded = decoded.filter(|decoded| !decoded.contains('\0'));
     let named = decoded.as_deref().and_then(|decoded| decoded.split_once(':'));
     let caller = named.and_then(|(_, shown)| {
         let is_shown = |secret: &str| bool::from(secret.as_bytes().ct_eq(shown.as_bytes()));

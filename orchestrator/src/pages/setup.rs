@@ -1,14 +1,14 @@
 //! What `serve` shows while nobody can sign in, because the settings name no Keycloak: what is missing, and what mends it.
 //!
 //! There is nobody to ask who looks. So what the doctor has found, which names servers and versions, is shown to a browser on this machine
-//! alone; anybody else is told where to look. Nothing else of the application is there.
+//! alone, and only as long as no public address is set; anybody else is told where to look. Nothing else of the application is there.
 
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Extension, Json, Router,
     extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, Version, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Redirect, Response},
     routing::get,
@@ -68,9 +68,13 @@ async fn not_set_up(method: Method, headers: HeaderMap) -> Response {
         .into_response()
 }
 
-/// Whether who looks sits at this machine: by the connection, which no proxy has made, and by the name in the address bar, so that no page
-/// from elsewhere has had its own name lead here.
-fn is_local(peer: IpAddr, headers: &HeaderMap) -> bool {
+/// Whether who looks sits at this machine: by the connection, and by the name in the address bar, so that no page from elsewhere has had its
+/// own name lead here. A proxy on this machine may look the same and say nothing of whom it asks for: so nobody counts as local where the
+/// public address is elsewhere, nor who speaks HTTP/1.0, as no browser does and nginx did by default.
+fn is_local(public_url: &Url, peer: IpAddr, version: Version, headers: &HeaderMap) -> bool {
+    if !is_loopback(public_url) || version < Version::HTTP_11 {
+        return false;
+    }
     let is_forwarded =
         ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
@@ -83,10 +87,12 @@ fn is_local(peer: IpAddr, headers: &HeaderMap) -> bool {
 async fn show(
     State(setup): State<Arc<Setup>>,
     peer: Option<Extension<Peer>>,
+    version: Version,
     headers: HeaderMap,
 ) -> PageResult {
     let mut shown = SetupPage { ui: setup.ui.clone(), parts: Vec::new(), checked: None };
-    if peer.is_some_and(|Extension(Peer(peer))| is_local(peer, &headers)) {
+    let public_url = &setup.config.http.public_url;
+    if peer.is_some_and(|Extension(Peer(peer))| is_local(public_url, peer, version, &headers)) {
         let report = setup.doctor.report(&setup.config, &setup.clock).await;
         shown.parts = report.checks.iter().map(part).collect();
         shown.checked = Some(setup.ui.time(report.checked_at, setup.clock.now()));
@@ -102,11 +108,15 @@ mod tests {
 
     #[test]
     fn only_who_sits_at_this_machine_sees_what_was_found() {
-        let local = |peer: &str, pairs: &[(&'static str, &'static str)]| {
+        let seen = |public_url: &str, version, peer: &str, pairs: &[(&'static str, &'static str)]| {
             let headers = pairs.iter().map(|(name, value)| {
                 (header::HeaderName::from_static(name), HeaderValue::from_static(value))
             });
-            is_local(peer.parse().unwrap(), &headers.collect())
+            let public_url = Url::parse(public_url).unwrap();
+            is_local(&public_url, peer.parse().unwrap(), version, &headers.collect())
+        };
+        let local = |peer: &str, pairs: &[(&'static str, &'static str)]| {
+            seen("http://127.0.0.1:8080", Version::HTTP_11, peer, pairs)
         };
         for host in ["127.0.0.1:8080", "localhost:8080", "[::1]:8080", "chancery.localhost"] {
             assert!(local("127.0.0.1", &[("host", host)]), "{host}");
@@ -121,5 +131,10 @@ mod tests {
         for name in ["x-forwarded-for", "forwarded", "x-real-ip", "via"] {
             assert!(!local("127.0.0.1", &[("host", "localhost"), (name, "203.0.113.9")]), "{name}");
         }
+        // One that adds no header, and names us as it reaches us.
+        let host = [("host", "127.0.0.1:8080")];
+        assert!(seen("http://localhost:8080", Version::HTTP_11, "127.0.0.1", &host));
+        assert!(!seen("http://localhost:8080", Version::HTTP_10, "127.0.0.1", &host));
+        assert!(!seen("https://chancery.example.org", Version::HTTP_11, "127.0.0.1", &host));
     }
 }

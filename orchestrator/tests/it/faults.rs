@@ -167,7 +167,7 @@ impl BadNetwork {
 
 /// Runs jobs until none is left, however often they have to be tried again. What is asked of a tool at most is no matter here.
 async fn run_all_jobs(app: &TestApp) {
-    for round in 0..400 {
+    for round in 0..120 {
         app.run_jobs().await;
         let left = app
             .count("SELECT count(*) FROM jobs WHERE state IN ('ready', 'running') AND run_at < 'infinity'")
@@ -178,7 +178,13 @@ async fn run_all_jobs(app: &TestApp) {
         // What has failed often waits for long.
         app.clock().advance(TimeDelta::minutes(if round < 10 { 1 } else { 30 }));
     }
-    panic!("jobs are left");
+    let left: Vec<(String, i32, Option<String>)> = sqlx::query_as(
+        "SELECT kind, attempts, last_error FROM jobs WHERE state IN ('ready', 'running') LIMIT 5",
+    )
+    .fetch_all(app.superuser())
+    .await
+    .unwrap();
+    panic!("jobs are left: {left:?}");
 }
 
 /// Approved requests of acme's from these conversations in turn, as if each had been decided, with the job that notes it.
@@ -226,8 +232,9 @@ async fn marks(app: &TestApp, conversation: i64) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_thousand_notes_are_each_there_once_though_three_of_ten_calls_go_wrong() {
-    const NOTES: usize = 1_000;
+async fn notes_are_each_there_once_though_three_of_ten_calls_go_wrong() {
+    // The double writes its whole state with each change, so that a thousand take minutes in a debug build.
+    let notes = std::env::var("CHANCERY_TEST_NOTES").map_or(100, |notes| notes.parse().unwrap());
     let mut network = None;
     let app = TestApp::start_with(|config| {
         network = Some(BadNetwork::before(&mut config.chatwoot.url, 30));
@@ -242,7 +249,7 @@ async fn a_thousand_notes_are_each_there_once_though_three_of_ten_calls_go_wrong
     for number in &conversations {
         conversation(&app, *number).await;
     }
-    decided(&app, &conversations, i64::try_from(NOTES).unwrap()).await;
+    decided(&app, &conversations, i64::try_from(notes).unwrap()).await;
     run_all_jobs(&app).await;
     let mut found = Vec::new();
     for number in &conversations {
@@ -251,10 +258,10 @@ async fn a_thousand_notes_are_each_there_once_though_three_of_ten_calls_go_wrong
     found.sort();
     let all = found.len();
     found.dedup();
-    assert_eq!((all, found.len()), (NOTES, NOTES), "all there, none twice");
+    assert_eq!((all, found.len()), (notes, notes), "all there, none twice");
     network.unwrap().assert_bad();
     let told = "SELECT count(DISTINCT resource_id) FROM audit_logs WHERE action = 'approval.note_posted'";
-    assert_eq!(app.count(told).await, i64::try_from(NOTES).unwrap());
+    assert_eq!(app.count(told).await, i64::try_from(notes).unwrap());
     assert_eq!(
         app.count("SELECT count(*) FROM audit_logs WHERE action = 'approval.note_posted'").await,
         app.count(told).await
@@ -281,7 +288,7 @@ async fn notices_are_each_there_once_though_three_of_ten_calls_go_wrong() {
     network.goes_wrong(0);
     let sent = items(&app.ceo(), "/audit?action=approval.notice_sent&limit=100").await;
     let mut events: Vec<&Value> = sent.iter().map(|entry| &entry["newValues"]["event"]).collect();
-    events.sort_by_key(|event| event.to_string());
+    events.sort_by_key(ToString::to_string);
     events.dedup();
     assert_eq!((sent.len(), events.len()), (40, 40));
     assert_eq!(crate::matrix::messages(&app).await.len(), 40, "none is there twice");

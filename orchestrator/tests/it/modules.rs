@@ -156,6 +156,7 @@ async fn what_makes_no_sense_is_refused_by_field() {
         (with(good(), "url", json!("https://user:secret@wiki.example.org/")), "/url"),
         (with(good(), "url", json!("https://a.example;script-src/")), "/url"),
         (with(with(good(), "url", json!(ours)), "opens", json!("page")), "/url"),
+        (with(with(good(), "url", json!("https://[2001:db8::1]/")), "opens", json!("page")), "/url"),
         (with(good(), "tenants", json!([GLOBEX])), "/tenants"),
     ] {
         let refused = owner.post("/modules", &module).await;

@@ -117,7 +117,9 @@ async fn the_server_of_a_tool_asks_with_a_secret_of_its_own() {
     let foreign =
         by_tool(&nobody, &format!("/navigation?tenantId={ENGINEERING}"), "acme-agent", SECRET).await;
     foreign.problem(404);
-    for (username, secret) in [("acme-agent", "a guess"), ("acme-agent", ""), ("", "")] {
+    for (username, secret) in
+        [("acme-agent", "a guess"), ("acme-agent", ""), ("", ""), ("acme-agent\0", SECRET)]
+    {
         by_tool(&nobody, "/navigation", username, secret).await.problem(401);
     }
     let malformed = nobody.request(Method::GET, "/navigation").header("authorization", "Basic !!!");

@@ -28,10 +28,11 @@ impl Drop for Server {
     }
 }
 
-async fn serve_without_settings() -> (Server, SocketAddr) {
+async fn serve_without_settings(public_url: Option<&str>) -> (Server, SocketAddr) {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = chancery(&["serve"], address);
     command.env("CHANCERY__MATRIX__AS_TOKEN", "a-secret-of-the-settings");
+    command.envs(public_url.map(|url| ("CHANCERY__HTTP__PUBLIC_URL", url)));
     let server = Server(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     let begun = Instant::now();
     while reqwest::get(format!("http://{address}/health")).await.is_err() {
@@ -47,7 +48,7 @@ async fn health(address: SocketAddr) -> Output {
 
 #[tokio::test]
 async fn where_nothing_is_configured_one_lands_on_what_is_missing() {
-    let (_server, address) = serve_without_settings().await;
+    let (_server, address) = serve_without_settings(None).await;
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let page = http.get(format!("http://{address}/")).send().await.unwrap();
     assert_eq!(page.status(), 200);
@@ -92,6 +93,16 @@ async fn where_nothing_is_configured_one_lands_on_what_is_missing() {
     let asked = health(address).await;
     assert!(!asked.status.success());
     assert!(String::from_utf8_lossy(&asked.stderr).contains("is not ready"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn behind_a_public_address_nobody_learns_what_is_missing() {
+    let (_server, address) = serve_without_settings(Some("https://chancery.example.org")).await;
+    // As a proxy on this machine may ask for anybody: by the address that it reaches us at, and without a header of its own.
+    let page = reqwest::get(format!("http://{address}/")).await.unwrap();
+    assert_eq!(page.status(), 200);
+    let page = page.text().await.unwrap();
+    assert!(page.contains("isn’t set up yet") && !page.contains("keycloak.url"), "{page}");
 }
 
 #[tokio::test]

@@ -616,6 +616,7 @@ module-delete-detail = It disappears from the sidebar; the tool itself stays as 
 module-delete-submit = Yes, remove it
 error-module-url = This must be an https address, such as https://wiki.example.org/.
 error-module-own-address = An address under our own name can’t be shown inside a page: let it open in a tab.
+error-module-ipv6 = An IPv6 address can’t be shown inside a page: give the tool a name, or let it open in a tab.
 error-module-tenant = There is no such workspace: { $tenant }
 error-module-tenants = These are too many: at most 100.
 icon-globe = Globe
