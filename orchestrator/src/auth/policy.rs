@@ -352,7 +352,7 @@ mod tests {
         (Permission::SessionEnd, "o", "ps"),
         (Permission::SettingsRead, "o", "ps"),
         (Permission::SettingsWrite, "o", "ps"),
-        (Permission::ModuleManage, "o", "ps"),
+        (Permission::ModuleManage, "oP", "ps"),
         (Permission::ConversationRead, "vaMAo", "ps"),
         (Permission::ConversationOpen, "aMAo", "p"),
         (Permission::ApprovalRead, "vaMAou", "ps"),
