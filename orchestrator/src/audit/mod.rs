@@ -34,6 +34,22 @@ pub struct Change<'a> {
     pub metadata: Option<&'a Value>,
 }
 
+/// Records what something was and is, where nothing else is to be said of the change.
+///
+/// # Errors
+/// As [`record`].
+pub async fn record_values(
+    tx: &mut TenantTx,
+    action: &'static str,
+    resource: &'static str,
+    resource_id: String,
+    old_values: Option<Value>,
+    new_values: Option<Value>,
+) -> Result<(), sqlx::Error> {
+    let change = Change { action, resource, resource_id, old_values, new_values, metadata: None };
+    record(tx, change).await.map(drop)
+}
+
 /// Records a change in the transaction that makes it. The tenant, the actor and the time are the transaction's.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::store::{self, Known, Membership, Named};
 use crate::{
-    audit::{self, Change},
+    audit::record_values,
     auth::{Role, TenantKind, TenantRef},
     db::TenantTx,
     ids::{TenantId, UserId},
@@ -29,18 +29,6 @@ fn personal_tenant(user: Uuid) -> TenantRef {
     }
 }
 
-async fn record(
-    tx: &mut TenantTx,
-    action: &'static str,
-    resource: &'static str,
-    resource_id: String,
-    old_values: Option<Value>,
-    new_values: Option<Value>,
-) -> Result<(), sqlx::Error> {
-    let change = Change { action, resource, resource_id, old_values, new_values, metadata: None };
-    audit::record(tx, change).await.map(drop)
-}
-
 fn of_tenant(tenant: &TenantRef) -> Value {
     json!({ "name": tenant.name, "path": tenant.path, "type": tenant.kind })
 }
@@ -52,7 +40,8 @@ pub(super) async fn add_tenant(tx: &mut TenantTx, tenant: &TenantRef) -> Result<
         return Ok(false);
     }
     tx.enter(tenant.id).await?;
-    record(tx, "tenant.created", "tenant", tenant.id.to_string(), None, Some(of_tenant(tenant))).await?;
+    record_values(tx, "tenant.created", "tenant", tenant.id.to_string(), None, Some(of_tenant(tenant)))
+        .await?;
     Ok(true)
 }
 
@@ -66,7 +55,7 @@ pub(super) async fn rename_tenant(
     store::update_tenant(tx.connection(), after, now).await?;
     tx.enter(after.id).await?;
     let (old, new) = (Some(of_tenant(before)), Some(of_tenant(after)));
-    record(tx, "tenant.renamed", "tenant", after.id.to_string(), old, new).await
+    record_values(tx, "tenant.renamed", "tenant", after.id.to_string(), old, new).await
 }
 
 fn of_named(named: &Named) -> Value {
@@ -97,7 +86,7 @@ pub(super) async fn add_principal(tx: &mut TenantTx, found: Found<'_>) -> Result
     store::upsert_person(tx.connection(), personal.id, user, &known.named, now).await?;
     let mut values = of_named(&known.named);
     values["platformAdmin"] = json!(platform_admin);
-    record(tx, "principal.added", PRINCIPAL, user.to_string(), None, Some(values)).await?;
+    record_values(tx, "principal.added", PRINCIPAL, user.to_string(), None, Some(values)).await?;
     let own = Membership { tenant: personal.id, user, group: user, role: Role::Owner };
     memberships(tx, personal.id, &BTreeSet::new(), &BTreeSet::from([own])).await?;
     Ok(Some(number))
@@ -121,7 +110,7 @@ pub(super) async fn update_principal(
     if before.named != after.named {
         store::upsert_person(tx.connection(), personal, user, &after.named, now).await?;
         let (old, new) = (Some(of_named(&before.named)), Some(of_named(&after.named)));
-        record(tx, "principal.renamed", PRINCIPAL, user.to_string(), old, new).await?;
+        record_values(tx, "principal.renamed", PRINCIPAL, user.to_string(), old, new).await?;
     }
     if !before.enabled {
         switched(tx, "principal.enabled", user, "enabled", true).await?;
@@ -164,8 +153,15 @@ async fn switched(
     field: &str,
     on: bool,
 ) -> Result<(), sqlx::Error> {
-    record(tx, action, PRINCIPAL, user.to_string(), Some(json!({ field: !on })), Some(json!({ field: on })))
-        .await
+    record_values(
+        tx,
+        action,
+        PRINCIPAL,
+        user.to_string(),
+        Some(json!({ field: !on })),
+        Some(json!({ field: on })),
+    )
+    .await
 }
 
 /// Writes what a tenant knows of somebody, under the principal's lock.
@@ -182,7 +178,8 @@ pub(super) async fn person(
     store::upsert_person(tx.connection(), tenant, user.id, &after, now).await?;
     tx.enter(tenant).await?;
     let action = if before.is_some() { "principal.renamed" } else { "principal.added" };
-    record(tx, action, PRINCIPAL, user.id.to_string(), before.map(of_named), Some(of_named(&after))).await
+    record_values(tx, action, PRINCIPAL, user.id.to_string(), before.map(of_named), Some(of_named(&after)))
+        .await
 }
 
 /// Makes the memberships of a tenant what they are in Keycloak.
@@ -202,13 +199,13 @@ pub(super) async fn memberships(
         let replaced = after.iter().any(|kept| (kept.user, kept.group) == (gone.user, gone.group));
         if replaced || store::remove(tx.connection(), *gone).await? {
             let old = Some(of_membership(gone));
-            record(tx, "membership.removed", "membership", gone.user.to_string(), old, None).await?;
+            record_values(tx, "membership.removed", "membership", gone.user.to_string(), old, None).await?;
         }
     }
     for new in after.difference(before) {
         if store::add(tx.connection(), *new, now).await? {
             let values = Some(of_membership(new));
-            record(tx, "membership.added", "membership", new.user.to_string(), None, values).await?;
+            record_values(tx, "membership.added", "membership", new.user.to_string(), None, values).await?;
         }
     }
     Ok(())

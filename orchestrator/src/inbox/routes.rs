@@ -12,7 +12,10 @@ use connector_matrix::appservice;
 use connector_webhooks::{Answer, Delivery, Outcome, Refused, RequestParts, Scheme, cloudevents, keycloak};
 use secrecy::SecretString;
 use serde::Serialize;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouter},
+    routes,
+};
 
 use super::{
     accepting::NotStored,
@@ -37,12 +40,17 @@ pub const RECEIVING: &str = "/webhooks/{service}/{source}";
 
 /// What answers at [`RECEIVING`]: mounted by itself, with nothing but the request between the router and it.
 pub fn receiving() -> MethodRouter<AppState> {
-    post(receive).get(challenge).options(consent)
+    let (_, _, methods) = at_receiving();
+    methods
 }
 
 /// The operations of [`receiving`], for the description.
 pub fn described() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(receive, challenge, consent))
+    OpenApiRouter::new().routes(at_receiving())
+}
+
+fn at_receiving() -> UtoipaMethodRouter<AppState> {
+    routes!(receive, challenge, consent)
 }
 
 /// Where external tools post otherwise.

@@ -13,7 +13,7 @@ use super::{
     tool::{Realm, Tool},
 };
 use crate::{
-    audit::{self, Change},
+    audit::record_values,
     db::{Database, TenantTx},
     directory::DirectoryError,
     http::problem::ErrorChain,
@@ -100,7 +100,7 @@ pub async fn carry_out(
         .await?;
     let begun =
         json!({ "tool": tool.name(), "digest": digest, "steps": plan.steps.len(), "held": plan.held });
-    record(&mut tx, "sync.plan_begun", "sync_plan", id.to_string(), None, Some(begun)).await?;
+    record_values(&mut tx, "sync.plan_begun", "sync_plan", id.to_string(), None, Some(begun)).await?;
     tx.commit().await?;
 
     let mut journal = Stored { database, tool, plan: id, scopes: &prepared.wanted.scopes };
@@ -111,21 +111,9 @@ pub async fn carry_out(
     });
     let mut tx = database.worker_tx(TenantId::SUITE).await?;
     store::end_plan(&mut tx, TenantId::SUITE.0, id, &counts).await?;
-    record(&mut tx, "sync.plan_ended", "sync_plan", id.to_string(), None, Some(counts)).await?;
+    record_values(&mut tx, "sync.plan_ended", "sync_plan", id.to_string(), None, Some(counts)).await?;
     tx.commit().await?;
     Ok(outcome)
-}
-
-async fn record(
-    tx: &mut TenantTx,
-    action: &'static str,
-    resource: &'static str,
-    resource_id: String,
-    old_values: Option<Value>,
-    new_values: Option<Value>,
-) -> Result<(), sqlx::Error> {
-    let change = Change { action, resource, resource_id, old_values, new_values, metadata: None };
-    audit::record(tx, change).await.map(drop)
 }
 
 /// A plan's journal in the database: a step's end and what is known then are written together.
@@ -167,7 +155,7 @@ impl Stored<'_> {
             Note::Linked { person, link } => {
                 store::put_link(tx, tenant.0, tool, *person, link).await?;
                 let new = json!({ "tool": tool, "account": link.account, "evidence": link.evidence });
-                record(tx, "sync.linked", "sync_link", person.to_string(), None, Some(new)).await
+                record_values(tx, "sync.linked", "sync_link", person.to_string(), None, Some(new)).await
             }
             Note::Granted { person, account, scope, level } => {
                 let grant = store::Grant { account, scope, person: *person, level: *level, plan: self.plan };
@@ -176,7 +164,8 @@ impl Stored<'_> {
                 let new = json!({
                     "tool": tool, "account": account, "scope": scope, "role": self.named(Some(*level)), "because": step.cause,
                 });
-                record(tx, "sync.granted", "sync_grant", person.to_string(), Some(old), Some(new)).await
+                record_values(tx, "sync.granted", "sync_grant", person.to_string(), Some(old), Some(new))
+                    .await
             }
             Note::Gone { account, scope } => {
                 store::delete_grant(tx, tool, account, scope).await?;
@@ -186,7 +175,7 @@ impl Stored<'_> {
                     Action::Set { person, .. } => person.to_string(),
                     _ => account.to_string(),
                 };
-                record(tx, "sync.revoked", "sync_grant", whose, Some(old), Some(new)).await
+                record_values(tx, "sync.revoked", "sync_grant", whose, Some(old), Some(new)).await
             }
         }
     }
@@ -228,7 +217,8 @@ impl Journal for Stored<'_> {
         }
         if let (Action::Update { person, account, .. }, Ended::Done) = (&step.action, ended) {
             let new = json!({ "tool": self.tool.name(), "account": account });
-            record(&mut tx, "sync.profile_updated", "sync_link", person.to_string(), None, Some(new)).await?;
+            record_values(&mut tx, "sync.profile_updated", "sync_link", person.to_string(), None, Some(new))
+                .await?;
         }
         Ok(tx.commit().await?)
     }
